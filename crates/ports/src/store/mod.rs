@@ -1,0 +1,52 @@
+//! The store, the truth of the grid: one small trait for each who uses it, every method one transaction.
+
+mod admission;
+mod blobs;
+mod dispatch;
+mod report;
+mod settlement;
+
+pub use admission::{Admission, AdmissionStore, AppRecord, AppVerdict, NewJob};
+pub use blobs::BlobStore;
+pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueReplica, JobProgress, NewUnit};
+pub use report::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, UnitCounts, UsageFilter};
+pub use settlement::{
+    Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxMessage, ReplicaEnd, ReplicaFacts, ReplicaState, Settle,
+    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState,
+};
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, too slow, or the transaction lost a race: try again later, nothing was changed.
+    #[error("{operation}: database is not available")]
+    Unavailable {
+        /// What was asked.
+        operation: &'static str,
+        /// The driver's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk or the database is full: nothing was changed, free space and go on.
+    #[error("{operation}: storage is full")]
+    Full {
+        /// What was asked.
+        operation: &'static str,
+        /// The driver's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What is stored cannot be understood, or the schema is not the one expected.
+    #[error("{operation}: stored data is not valid: {detail}")]
+    Corrupt {
+        /// What was asked.
+        operation: &'static str,
+        /// What was found, and the way out.
+        detail: String,
+    },
+}
+
+/// All of the store, for those who compose the grid.
+pub trait Store: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore {}
+
+impl<T: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore> Store for T {}

@@ -1,0 +1,213 @@
+//! A job as its customer describes it, and what an admitted job's units have in common.
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::Input;
+use crate::{CustomerName, Digest, Fuel, MeterId, PoolName, Value};
+
+/// What a customer submits (`offpeak.job.submit.v1`): app, input, parameters and requirements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The WebAssembly module, by the digest of its bytes.
+    pub app: Digest,
+    /// The items.
+    pub input: Input,
+    /// A blob every unit may read; workers keep it by digest.
+    #[serde(default)]
+    pub shared: Option<Digest>,
+    /// Handed to the app as MessagePack before the first item.
+    #[serde(default = "empty_map")]
+    pub params: Value,
+    /// The machines' trust level.
+    pub pool: PoolName,
+    /// How many hosts must agree on a unit.
+    #[serde(default = "one")]
+    pub quorum: u8,
+    /// Among the same customer's jobs, higher runs first; -100 to 100.
+    #[serde(default)]
+    pub priority: i8,
+    /// Seconds from admission after which what is not yet computed is cancelled.
+    #[serde(default)]
+    pub deadline_s: Option<u32>,
+    /// How many failed computations of one unit are tolerated before its items are given up.
+    #[serde(default = "default_max_failures")]
+    pub max_failures: u16,
+    /// What one item may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How large units become.
+    #[serde(default)]
+    pub unit: UnitSizing,
+    /// Whether outputs are reduced to one by the app.
+    #[serde(default)]
+    pub reduce: bool,
+    /// How outputs reach the customer.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+fn empty_map() -> Value {
+    Value::Map(Vec::new())
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn default_max_failures() -> u16 {
+    3
+}
+
+/// What one item may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Fuel of one item (of one node in a reduction); beyond it the item fails.
+    pub fuel_per_item: Fuel,
+    /// Memory of one app instance; beyond it the item fails.
+    pub memory_bytes: u64,
+    /// Output of one item; beyond it the item fails.
+    pub output_bytes: u32,
+}
+
+impl Limits {
+    /// The largest memory an app instance may ask for: 32-bit WebAssembly ends there.
+    pub const MAX_MEMORY_BYTES: u64 = 4 << 30;
+    /// The largest output of one item: with its frame it must fit one message.
+    pub const MAX_OUTPUT_BYTES: u32 = 4 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { fuel_per_item: Fuel::new(1_000_000_000_000).unwrap_or(Fuel::MAX), memory_bytes: 256 << 20, output_bytes: 1 << 20 }
+    }
+}
+
+/// How large units become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnitSizing {
+    /// The duration that unit sizes are steered toward.
+    pub target_ms: u32,
+    /// A unit never has more items.
+    pub max_items: u32,
+}
+
+impl Default for UnitSizing {
+    fn default() -> Self {
+        Self { target_ms: 10_000, max_items: 10_000 }
+    }
+}
+
+/// How outputs reach the customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// They stay in the store, to be read from there.
+    #[default]
+    Stored,
+    /// They are sent as validated, in item order.
+    Parts,
+}
+
+/// How an app is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// The ABI `offpeak1`.
+    Offpeak1,
+    /// A WASI preview 1 program, run once per item from stdin to stdout.
+    Command,
+}
+
+/// What all units of a job have in common; a blob, so that workers fetch it once and keep it by digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Brief {
+    /// The app.
+    pub app: Digest,
+    /// The compiled app, made by the grid's own publisher.
+    pub artefact: Digest,
+    /// How it is entered.
+    pub entry: EntryKind,
+    /// How its fuel is counted.
+    pub meter: MeterId,
+    /// The parameters, as MessagePack.
+    #[serde(with = "crate::codec::base64_bytes")]
+    pub params: Vec<u8>,
+    /// The shared input.
+    pub shared: Option<Digest>,
+    /// What one item may use.
+    pub limits: Limits,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Units are cut, computed and settled.
+    Running,
+    /// Ended: every item succeeded or failed.
+    Completed,
+    /// Ended by its customer: the rest was cancelled.
+    Cancelled,
+    /// Ended by its deadline: the rest was cancelled.
+    Expired,
+}
+
+impl JobState {
+    /// Whether the job has had its terminal reply.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Running => false,
+            Self::Completed | Self::Cancelled | Self::Expired => true,
+        }
+    }
+}
+
+/// A job's counts; every item is in exactly one of them when the job has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ItemCounts {
+    /// Items of the input.
+    pub submitted: u64,
+    /// Items with an output.
+    pub succeeded: u64,
+    /// Items with a reason instead.
+    pub failed: u64,
+    /// Items never computed.
+    pub cancelled: u64,
+}
+
+impl ItemCounts {
+    /// Whether each item is accounted for exactly once (invariant I2).
+    pub fn is_complete(&self) -> bool {
+        let sum = self.succeeded.checked_add(self.failed).and_then(|s| s.checked_add(self.cancelled));
+        sum == Some(self.submitted)
+    }
+}
+
+/// Proof of what became of each item, in the terminal reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The job's items.
+    pub items: ItemCounts,
+    /// The output chain over all items in order ([`crate::OutputChain`]).
+    pub items_digest: Digest,
+    /// The output chain over what the customer gets: the items, or the one result of the reduction.
+    pub output_digest: Digest,
+}
+
+/// A customer asks for a job's end (`offpeak.job.cancel.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelJob {
+    /// The job.
+    pub job: crate::JobId,
+}
+
+/// The grid tells its workers to drop a job's units (`offpeak.job.drop.v1`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropJob {
+    /// The job.
+    pub job: crate::JobId,
+    /// Whose it was.
+    pub customer: CustomerName,
+}
