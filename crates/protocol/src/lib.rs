@@ -12,6 +12,7 @@ pub mod message;
 pub mod outcome;
 pub mod quantity;
 pub mod reply;
+pub mod state;
 pub mod unit;
 pub mod usage;
 

@@ -12,7 +12,7 @@ pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueR
 pub use report::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, UnitCounts, UsageFilter};
 pub use settlement::{
     Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxMessage, ReplicaEnd, ReplicaFacts, ReplicaState, Settle,
-    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState,
+    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Vote,
 };
 
 /// Why the store did not do as asked.

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use protocol::job::{Certificate, ItemCounts, JobSpec, JobState};
 use protocol::reply::UsageSummary;
+pub use protocol::state::{ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
 use protocol::usage::Usage;
-use protocol::{CustomerName, Digest, Fuel, HostId, JobId, MeterId, Micros, OutputChain, ReplicaKey, UnitKey};
+use protocol::{CustomerName, HostId, JobId, MeterId, Micros, OutputChain, ReplicaKey, UnitKey};
 
 use super::StoreError;
 
@@ -34,70 +35,6 @@ pub struct Outbox {
     pub sequence: i64,
     /// The message.
     pub message: OutboxMessage,
-}
-
-/// A replica's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ReplicaState {
-    /// To be sent.
-    Due,
-    /// The broker or a worker has it.
-    Sent,
-    /// Its deadline passed; an outcome that comes after all is still used while the unit is open.
-    Lost,
-    /// Its outcome is recorded and counts toward the quorum.
-    Computed,
-    /// Its outcome is recorded as a failure of the app or of the executor, or its computed result lost the vote.
-    Failed,
-    /// It was given back without fault.
-    Interrupted,
-}
-
-/// A replica as settling sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaFacts {
-    /// Its number within the unit.
-    pub replica: u16,
-    /// Its lane, once assigned.
-    pub lane: Option<u16>,
-    /// Its state.
-    pub state: ReplicaState,
-    /// Who computed it.
-    pub host: Option<HostId>,
-    /// What a computed replica must agree on with others: meter, fuel, output digest.
-    pub vote: Option<(MeterId, Fuel, Digest)>,
-}
-
-/// A unit's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UnitState {
-    /// Not decided.
-    Open,
-    /// Its output is valid and metered.
-    Valid,
-    /// Given up: all its items failed.
-    Failed,
-    /// Cancelled with its job.
-    Cancelled,
-}
-
-/// A unit as settling sees it, its replicas in order of their numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitFacts {
-    /// Which.
-    pub key: UnitKey,
-    /// Its stage.
-    pub stage: u8,
-    /// Its first item.
-    pub first: u64,
-    /// The first item that is no longer its own.
-    pub end: u64,
-    /// Its bytes in the input's blob.
-    pub bytes: (u64, u64),
-    /// Its state.
-    pub state: UnitState,
-    /// Its replicas.
-    pub replicas: Vec<ReplicaFacts>,
 }
 
 /// A job as settling and assembling see it.
@@ -148,7 +85,7 @@ pub struct ReplicaEnd {
     /// Who computed it.
     pub host: Option<HostId>,
     /// A computed replica's vote.
-    pub vote: Option<(MeterId, Fuel, Digest)>,
+    pub vote: Option<Vote>,
     /// Why, where it failed or was given back.
     pub reason: Option<String>,
     /// Its computing time.
