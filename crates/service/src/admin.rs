@@ -1,0 +1,189 @@
+//! The admin HTTP side: `/livez`, `/readyz` and `/metrics`.
+//!
+//! It is meant for loopback (it says so in the log when it is not), speaks HTTP/1, and knows nothing about jobs. Spawn it with
+//! [`Scope::spawn_background`](crate::Scope::spawn_background) and the scope's closing token, so that a drain can be
+//! watched to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{Liveness, Readiness, Silent};
+use crate::metrics::{self, Metrics};
+
+/// How long requests under way may take once the process closes; scrapes take milliseconds.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The admin side could not listen or serve.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address} for admin http")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The listener broke.
+    #[error("cannot serve admin http")]
+    Serve(#[source] io::Error),
+}
+
+/// What the admin side shows.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// For `/readyz`.
+    pub readiness: Readiness,
+    /// For `/livez`.
+    pub liveness: Liveness,
+    /// For `/metrics`.
+    pub metrics: Metrics,
+}
+
+/// Binds the admin address; port 0 takes a free one.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
+    if !address.ip().is_loopback() {
+        tracing::info!("admin http listens on {address}, beyond this machine; it has no login");
+    }
+    TcpListener::bind(address).await.map_err(|source| AdminError::Bind { address, source })
+}
+
+/// Serves until `shutdown`, then lets requests under way finish for a moment.
+pub async fn run(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> Result<(), AdminError> {
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .with_state(admin);
+    let graceful = shutdown.clone().cancelled_owned();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(CLOSE_PATIENCE).await;
+    };
+    tokio::select! {
+        biased;
+        served = serving.into_future() => served.map_err(AdminError::Serve),
+        () = patience => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+struct LivezReport {
+    alive: bool,
+    silent: Vec<Silent>,
+}
+
+async fn livez(State(admin): State<Admin>) -> Response {
+    let silent = admin.liveness.silent();
+    let alive = silent.is_empty();
+    json(alive, &LivezReport { alive, silent })
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let report = admin.readiness.report();
+    json(report.ready, &report)
+}
+
+async fn render_metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+fn json(good: bool, body: &impl Serialize) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match serde_json::to_vec(body) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> Response {
+    tracing::error!("admin http cannot answer: {error}");
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::scope::{Ended, Reason, Scope};
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("send");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("receive");
+        let status = answer.split(' ').nth(1).expect("status").parse().expect("number");
+        let body = answer.split_once("\r\n\r\n").expect("body").1.to_owned();
+        (status, body)
+    }
+
+    #[tokio::test]
+    async fn it_tells_health_and_metrics_until_the_drain_is_over() {
+        let admin = Admin {
+            readiness: Readiness::new(),
+            liveness: Liveness::new(),
+            metrics: Metrics::new("test", "0").expect("metrics"),
+        };
+        let scope = Scope::new();
+        let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
+        let address = listener.local_addr().expect("address");
+        scope.spawn_background("admin", {
+            let (admin, closing) = (admin.clone(), scope.closing());
+            async move { Ok(run(listener, admin, closing).await?) }
+        });
+        let (inner, stopping) = (scope.clone(), scope.stopping());
+        scope.spawn_loop("test", async move {
+            let broker = admin.readiness.check("broker");
+            let (status, body) = get(address, "/readyz").await;
+            assert_eq!(status, 503);
+            assert!(body.contains(r#""broker":{"ready":false,"reason":"starting"}"#), "{body}");
+            broker.ready();
+            let ready = r#"{"ready":true,"draining":false,"checks":{"broker":{"ready":true}}}"#;
+            assert_eq!(get(address, "/readyz").await, (200, ready.to_owned()));
+            let alive = (200, r#"{"alive":true,"silent":[]}"#.to_owned());
+            assert_eq!(get(address, "/livez").await, alive);
+            let _stuck = admin.liveness.heartbeat("stuck", Duration::ZERO);
+            let (status, body) = get(address, "/livez").await;
+            assert!(status == 503 && body.contains(r#""name":"stuck""#), "{status} {body}");
+            let (status, body) = get(address, "/metrics").await;
+            assert!(status == 200 && body.contains("offpeak_build_info"), "{status} {body}");
+            assert_eq!(get(address, "/").await.0, 404);
+
+            inner.drain(Reason::Request("test".to_owned()));
+            admin.readiness.drain();
+            stopping.cancelled().await;
+            let (status, body) = get(address, "/readyz").await;
+            assert!(status == 503 && body.contains(r#""draining":true"#), "{status} {body}");
+            Ok(())
+        });
+        let ended = scope.join(Duration::from_secs(30)).await.expect("drained");
+        assert_eq!(ended, Ended::Drained(Reason::Request("test".to_owned())));
+        assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named() {
+        let taken = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
+        let address = taken.local_addr().expect("address");
+        let error = bind(address).await.expect_err("taken");
+        assert_eq!(error.to_string(), format!("cannot listen on {address} for admin http"));
+    }
+}
