@@ -115,20 +115,19 @@ fn decode_msgpack<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Resu
     let mut decoder = rmp_serde::Deserializer::new(&mut reader);
     let value = T::deserialize(&mut decoder).map_err(|e| {
         let detail = e.to_string();
-        match e {
-            rmp_serde::decode::Error::InvalidMarkerRead(io) | rmp_serde::decode::Error::InvalidDataRead(io)
-                if io.kind() == std::io::ErrorKind::UnexpectedEof =>
-            {
-                CodecError::Truncated { kind, detail }
-            }
-            _ => CodecError::Invalid { kind, detail },
-        }
+        if is_end(&e) { CodecError::Truncated { kind, detail } } else { CodecError::Invalid { kind, detail } }
     })?;
     let read = usize::try_from(reader.position()).unwrap_or(usize::MAX);
     match bytes.len().saturating_sub(read) {
         0 => Ok(value),
         extra => Err(CodecError::Trailing { kind, extra }),
     }
+}
+
+fn is_end(error: &rmp_serde::decode::Error) -> bool {
+    use rmp_serde::decode::Error::{InvalidDataRead, InvalidMarkerRead};
+    let (InvalidMarkerRead(io) | InvalidDataRead(io)) = error else { return false };
+    io.kind() == std::io::ErrorKind::UnexpectedEof
 }
 
 fn json_error(kind: &'static str, bytes: &[u8], error: &serde_json::Error) -> CodecError {

@@ -1,1 +1,11 @@
-//! 
+//! The grid's decisions: pure functions over owned values. No IO, no clock, no async, no randomness of their own.
+
+pub mod assemble;
+pub mod explain;
+pub mod fair;
+pub mod lanes;
+pub mod retry;
+pub mod settle;
+pub mod sizing;
+pub mod split;
+pub mod tree;

@@ -1,0 +1,192 @@
+//! Assembling: a stage's decided units, in item order, become one chain of digests, counts and parts.
+
+use protocol::OutputChain;
+use protocol::frame::{self, Entry, FrameError, ResultFrame};
+use protocol::job::{Certificate, ItemCounts};
+use protocol::state::UnitState;
+
+use crate::tree;
+
+/// A part is closed at this size: as Base64 in JSON it still fits a message.
+const PART_BYTES: usize = 4 << 20;
+
+/// How far a stage is assembled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Items assembled.
+    pub items: u64,
+    /// The chain over them.
+    pub chain: OutputChain,
+    /// How many of them succeeded.
+    pub succeeded: u64,
+    /// How many of them failed.
+    pub failed: u64,
+}
+
+/// A decided unit: its first item, the first that is no longer its own, its state and its output frame.
+pub type Decided<'a> = (u64, u64, UnitState, &'a [u8]);
+
+/// Why assembling cannot go on: the store holds what settling would never have written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// Units do not follow each other.
+    #[error("unit begins at item {found}, assembly is at item {expected}")]
+    Gap {
+        /// Where the next unit should begin.
+        expected: u64,
+        /// Where it begins.
+        found: u64,
+    },
+    /// A valid unit's output is no frame of its items.
+    #[error("output of items {first} to {end} is not valid")]
+    Frame {
+        /// The unit's first item.
+        first: u64,
+        /// The first item no longer its own.
+        end: u64,
+        /// What is wrong.
+        #[source]
+        source: FrameError,
+    },
+}
+
+impl Progress {
+    /// Takes the next unit in item order.
+    pub fn take(&mut self, (first, end, state, output): Decided<'_>) -> Result<(), AssembleError> {
+        if first != self.items {
+            return Err(AssembleError::Gap { expected: self.items, found: first });
+        }
+        match state {
+            UnitState::Valid => self.take_output(first, end, output)?,
+            UnitState::Failed => (first..end).for_each(|_| self.failed()),
+            UnitState::Open | UnitState::Cancelled => return Err(AssembleError::Gap { expected: self.items, found: end }),
+        }
+        Ok(())
+    }
+
+    fn take_output(&mut self, first: u64, end: u64, output: &[u8]) -> Result<(), AssembleError> {
+        let invalid = |source| AssembleError::Frame { first, end, source };
+        let results = frame::results(output).map_err(invalid)?;
+        if u64::try_from(results.len()).ok() != end.checked_sub(first) {
+            return Err(invalid(FrameError::TooLarge));
+        }
+        for entry in results {
+            match entry {
+                Entry::Ok(output) => {
+                    self.chain.succeeded(output);
+                    self.succeeded += 1;
+                    self.items += 1;
+                }
+                Entry::Failed(_) => self.failed(),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self) {
+        self.chain.failed();
+        self.failed += 1;
+        self.items += 1;
+    }
+}
+
+/// What follows when a stage of so many items is wholly assembled: the next stage's items, or `None` after the last.
+pub fn next_stage(stage_items: u64, last_stage: bool) -> Option<u64> {
+    (!last_stage && stage_items > 0).then(|| tree::nodes_above(stage_items))
+}
+
+/// Whether a stage of so many items, reached by reducing, is the last.
+pub fn is_last(stage_items: u64) -> bool {
+    stage_items <= 1
+}
+
+/// The certificate of a job that ended with so many items settled; what is not settled is cancelled (invariant I2).
+pub fn certificate(submitted: u64, succeeded: u64, failed: u64, items: OutputChain, output: OutputChain) -> Certificate {
+    let cancelled = submitted.saturating_sub(succeeded).saturating_sub(failed);
+    let items_counts = ItemCounts { submitted, succeeded, failed, cancelled };
+    Certificate { items: items_counts, items_digest: items.0, output_digest: output.0 }
+}
+
+/// Cuts a frame out into parts that fit messages; each with the index of its first item.
+pub fn parts(first: u64, output: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, FrameError> {
+    let mut parts = Vec::new();
+    let (mut part, mut part_first, mut next) = (ResultFrame::default(), first, first);
+    for entry in frame::results(output)? {
+        let body = match entry {
+            Entry::Ok(body) | Entry::Failed(body) => body,
+        };
+        if !part.is_empty() && part.len().saturating_add(body.len()) > PART_BYTES {
+            parts.push((part_first, std::mem::take(&mut part).finish()));
+            part_first = next;
+        }
+        match entry {
+            Entry::Ok(output) => part.ok(output)?,
+            Entry::Failed(reason) => part.failed(&String::from_utf8_lossy(reason))?,
+        }
+        next += 1;
+    }
+    if !part.is_empty() {
+        parts.push((part_first, part.finish()));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame_of(items: &[Option<u8>]) -> Vec<u8> {
+        let mut frame = ResultFrame::default();
+        for item in items {
+            match item {
+                Some(byte) => frame.ok(&[*byte]).unwrap(),
+                None => frame.failed("no").unwrap(),
+            }
+        }
+        frame.finish()
+    }
+
+    #[test]
+    fn gaps_and_wrong_counts_are_refused() {
+        let frame = frame_of(&[Some(1)]);
+        let mut progress = Progress::default();
+        assert!(matches!(progress.take((1, 2, UnitState::Valid, &frame)), Err(AssembleError::Gap { .. })));
+        assert!(matches!(progress.take((0, 2, UnitState::Valid, &frame)), Err(AssembleError::Frame { .. })));
+        assert!(progress.take((0, 1, UnitState::Open, &frame)).is_err());
+        assert_eq!(progress, Progress::default());
+    }
+
+    #[test]
+    fn large_outputs_become_several_parts() {
+        let mut frame = ResultFrame::default();
+        for _ in 0..5 {
+            frame.ok(&vec![7; 1 << 20]).unwrap();
+        }
+        frame.failed("last").unwrap();
+        let cut = parts(10, &frame.finish()).unwrap();
+        assert_eq!(cut.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [10, 13]);
+        let counts = cut.iter().map(|(_, part)| frame::results(part).unwrap().len());
+        assert_eq!(counts.sum::<usize>(), 6);
+    }
+
+    proptest! {
+        /// The chain does not depend on how items were cut into units.
+        #[test]
+        fn slicing_does_not_show(items in proptest::collection::vec(any::<Option<u8>>(), 1..60), cuts in proptest::collection::vec(1_usize..9, 1..20)) {
+            let mut whole = Progress::default();
+            let count = u64::try_from(items.len()).unwrap();
+            whole.take((0, count, UnitState::Valid, &frame_of(&items))).unwrap();
+            let (mut sliced, mut at) = (Progress::default(), 0);
+            for cut in cuts.iter().cycle() {
+                let end = (at + cut).min(items.len());
+                let (a, b) = (u64::try_from(at).unwrap(), u64::try_from(end).unwrap());
+                sliced.take((a, b, UnitState::Valid, &frame_of(&items[at..end]))).unwrap();
+                at = end;
+                if at == items.len() { break; }
+            }
+            prop_assert_eq!(whole, sliced);
+            prop_assert!(certificate(count, whole.succeeded, whole.failed, whole.chain, whole.chain).items.is_complete());
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Settling: what an outcome makes of its unit. Quorum by exact agreement, as in BOINC's validator; retries; splits.
+
+use std::time::Duration;
+
+use protocol::frame::{self, Entry};
+use protocol::outcome::{Outcome, OutcomeResult};
+use protocol::state::{ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
+use protocol::{Digest, HostId, MeterId};
+
+use crate::retry::{self, MAX_REPLICAS};
+use crate::split;
+
+/// What the job asks of its units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How many hosts must agree.
+    pub quorum: u8,
+    /// How many failed computations of one unit are tolerated.
+    pub max_failures: u16,
+    /// How fuel is counted; votes under another meter do not count.
+    pub meter: MeterId,
+}
+
+/// An outcome examined: what it says, once its bytes were checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// A well-formed result.
+    Computed {
+        /// What replicas must agree on.
+        vote: Vote,
+        /// How many items it answers.
+        entries: u64,
+        /// How many of those failed by themselves.
+        failed_items: u32,
+    },
+    /// The app, its executor or its host failed on the unit.
+    Failed(String),
+    /// The unit is beyond the time or size of one unit.
+    TooLarge(String),
+    /// It was given back without fault.
+    Interrupted(String),
+    /// The worker cannot run it.
+    Refused(String),
+}
+
+/// Checks an outcome's bytes: the digest, the frame and each entry.
+pub fn examine(outcome: &Outcome) -> Finding {
+    match &outcome.result {
+        OutcomeResult::Computed(computed) => {
+            if Digest::of(&computed.output) != computed.digest {
+                return Finding::Failed(format!("host {} sent an output that is not of its digest", outcome.host));
+            }
+            match frame::results(&computed.output) {
+                Ok(results) => Finding::Computed {
+                    vote: (computed.meter.clone(), computed.fuel, computed.digest),
+                    entries: u64::try_from(results.len()).unwrap_or(u64::MAX),
+                    failed_items: count_failed(&results),
+                },
+                Err(error) => Finding::Failed(format!("host {} sent an output that is no frame: {error}", outcome.host)),
+            }
+        }
+        OutcomeResult::AppFailed { reason } | OutcomeResult::Dead { reason } => Finding::Failed(reason.clone()),
+        OutcomeResult::TooLarge { reason } => Finding::TooLarge(reason.clone()),
+        OutcomeResult::Interrupted { reason } => Finding::Interrupted(reason.clone()),
+        OutcomeResult::Refused { reason } => Finding::Refused(reason.clone()),
+    }
+}
+
+fn count_failed(results: &[Entry<'_>]) -> u32 {
+    let failed = results.iter().filter(|entry| matches!(entry, Entry::Failed(_))).count();
+    u32::try_from(failed).unwrap_or(u32::MAX)
+}
+
+/// What becomes of the unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The quorum is reached by this outcome: its bytes are the unit's.
+    Valid,
+    /// The unit is given up.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The unit is cut in two.
+    Split {
+        /// The first item of the new unit.
+        middle: u64,
+    },
+}
+
+/// An outcome that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival<'a> {
+    /// The replica's number within its unit.
+    pub replica: u16,
+    /// Who sent it.
+    pub host: &'a HostId,
+    /// What it says.
+    pub finding: Finding,
+    /// Any number; it spreads retries over time.
+    pub random: u64,
+}
+
+/// The effect of one outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judgement {
+    /// Replicas that ended (this one, and those that lost the vote) with their new state and, where there is one, the reason.
+    pub ends: Vec<(u16, ReplicaState, Option<String>)>,
+    /// Further replicas and how long each is to wait.
+    pub due: Vec<(u16, Duration)>,
+    /// What becomes of the unit, if anything.
+    pub end: Option<End>,
+    /// Whether the computing was of no use.
+    pub wasted: bool,
+}
+
+/// Judges one outcome; `unit` is brought up to date, so that the next outcome of a batch can be judged.
+///
+/// An outcome of a replica that has ended, or of a unit that is decided, has no effect (invariant I4).
+pub fn judge(unit: &mut UnitFacts, policy: &Policy, arrival: Arrival<'_>) -> Judgement {
+    let Arrival { replica, host, finding, random } = arrival;
+    let mut judgement = Judgement::default();
+    let open = unit.state == UnitState::Open;
+    let Some(place) = unit.replicas.iter().position(|r| r.replica == replica && is_awaited(r.state)) else {
+        return judgement;
+    };
+    if !open {
+        judgement.wasted = true;
+        return judgement;
+    }
+    let mut court = Court { unit, policy, random, judgement: &mut judgement };
+    match finding {
+        Finding::Computed { vote, entries, failed_items: _ } => court.computed(place, host, &vote, entries),
+        Finding::Failed(reason) => court.failed(place, host, reason),
+        Finding::TooLarge(reason) => court.too_large(place, host, reason),
+        Finding::Interrupted(reason) => court.interrupted(place, host, reason),
+        Finding::Refused(reason) => court.refused(place, host, reason),
+    }
+    judgement
+}
+
+fn is_awaited(state: ReplicaState) -> bool {
+    match state {
+        ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost => true,
+        ReplicaState::Computed | ReplicaState::Failed | ReplicaState::Interrupted => false,
+    }
+}
+
+struct Court<'a> {
+    unit: &'a mut UnitFacts,
+    policy: &'a Policy,
+    random: u64,
+    judgement: &'a mut Judgement,
+}
+
+impl Court<'_> {
+    fn computed(&mut self, place: usize, host: &HostId, vote: &Vote, entries: u64) {
+        if vote.0 != self.policy.meter {
+            let reason = format!("counted by meter {}, the job is metered by {}", vote.0, self.policy.meter);
+            return self.refused(place, host, reason);
+        }
+        if entries != self.unit.end - self.unit.first {
+            let reason = format!("host {host} answered {entries} items of {}", self.unit.end - self.unit.first);
+            return self.failed(place, host, reason);
+        }
+        if self.unit.replicas.iter().any(|r| r.state == ReplicaState::Computed && r.host.as_ref() == Some(host)) {
+            // Two replicas of a unit never count from the same host (invariant I6).
+            let reason = format!("host {host} has computed another replica of this unit");
+            return self.interrupted(place, host, reason);
+        }
+        self.unit.replicas[place].vote = Some(vote.clone());
+        self.close(place, host, ReplicaState::Computed, None);
+        if self.agreeing(vote) >= usize::from(self.policy.quorum.max(1)) {
+            self.dismiss_losers(vote);
+            return self.end(UnitState::Valid, End::Valid);
+        }
+        self.continue_vote();
+    }
+
+    fn failed(&mut self, place: usize, host: &HostId, reason: String) {
+        self.judgement.wasted = true;
+        self.close(place, host, ReplicaState::Failed, Some(reason.clone()));
+        self.retry_or_give_up(reason);
+    }
+
+    fn retry_or_give_up(&mut self, reason: String) {
+        let failures = self.count(ReplicaState::Failed);
+        if failures > usize::from(self.policy.max_failures) {
+            return self.end(UnitState::Failed, End::Failed { reason });
+        }
+        self.further(retry::backoff(failures, self.random));
+    }
+
+    fn too_large(&mut self, place: usize, host: &HostId, reason: String) {
+        match split::middle(self.unit.first, self.unit.end) {
+            Some(middle) => {
+                self.judgement.wasted = true;
+                self.close(place, host, ReplicaState::Interrupted, Some(reason));
+                self.judgement.end = Some(End::Split { middle });
+            }
+            None => self.failed(place, host, reason),
+        }
+    }
+
+    fn interrupted(&mut self, place: usize, host: &HostId, reason: String) {
+        self.judgement.wasted = true;
+        self.close(place, host, ReplicaState::Interrupted, Some(reason));
+        self.further(Duration::ZERO);
+    }
+
+    /// A refusal costs no retry, but the unit waits longer each time: another host may be found, or this one mended.
+    fn refused(&mut self, place: usize, host: &HostId, reason: String) {
+        self.judgement.wasted = true;
+        self.close(place, host, ReplicaState::Interrupted, Some(reason));
+        self.further(retry::backoff(self.count(ReplicaState::Interrupted), self.random));
+    }
+
+    /// No quorum yet: as many further replicas as the largest group still lacks beyond those under way.
+    fn continue_vote(&mut self) {
+        let largest = self.unit.replicas.iter().filter_map(|r| r.vote.as_ref()).map(|v| self.agreeing(v)).max().unwrap_or(0);
+        let lacking = usize::from(self.policy.quorum).saturating_sub(largest);
+        let under_way = self.count(ReplicaState::Due) + self.count(ReplicaState::Sent);
+        if lacking <= under_way {
+            return;
+        }
+        let disagreeing = self.count(ReplicaState::Computed) - largest;
+        if disagreeing + self.count(ReplicaState::Failed) > usize::from(self.policy.max_failures) {
+            let reason = format!("hosts do not agree on the output: {} different answers", self.distinct_votes());
+            return self.end(UnitState::Failed, End::Failed { reason });
+        }
+        for _ in under_way..lacking {
+            self.further(Duration::ZERO);
+        }
+    }
+
+    fn further(&mut self, wait: Duration) {
+        let next = self.unit.replicas.iter().map(|r| r.replica).max().map_or(0, |n| n.saturating_add(1));
+        if next >= MAX_REPLICAS {
+            let reason = format!("given back or lost {MAX_REPLICAS} times");
+            return self.end(UnitState::Failed, End::Failed { reason });
+        }
+        let due = ReplicaFacts { replica: next, lane: None, state: ReplicaState::Due, host: None, vote: None };
+        self.unit.replicas.push(due);
+        self.judgement.due.push((next, wait));
+    }
+
+    fn dismiss_losers(&mut self, winner: &Vote) {
+        for replica in &mut self.unit.replicas {
+            if replica.state == ReplicaState::Computed && replica.vote.as_ref() != Some(winner) {
+                replica.state = ReplicaState::Failed;
+                let reason = "computed another output than the quorum".to_owned();
+                self.judgement.ends.push((replica.replica, ReplicaState::Failed, Some(reason)));
+            }
+        }
+    }
+
+    fn close(&mut self, place: usize, host: &HostId, state: ReplicaState, reason: Option<String>) {
+        let replica = &mut self.unit.replicas[place];
+        replica.state = state;
+        replica.host = Some(host.clone());
+        self.judgement.ends.push((replica.replica, state, reason));
+    }
+
+    fn end(&mut self, state: UnitState, end: End) {
+        self.unit.state = state;
+        self.judgement.due.clear();
+        self.judgement.end = Some(end);
+    }
+
+    fn agreeing(&self, vote: &Vote) -> usize {
+        let agrees = |r: &&ReplicaFacts| r.state == ReplicaState::Computed && r.vote.as_ref() == Some(vote);
+        self.unit.replicas.iter().filter(agrees).count()
+    }
+
+    fn distinct_votes(&self) -> usize {
+        let mut votes: Vec<_> = self.unit.replicas.iter().filter_map(|r| r.vote.as_ref()).collect();
+        votes.sort_unstable();
+        votes.dedup();
+        votes.len()
+    }
+
+    fn count(&self, state: ReplicaState) -> usize {
+        self.unit.replicas.iter().filter(|r| r.state == state).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

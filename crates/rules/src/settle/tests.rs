@@ -1,0 +1,202 @@
+//! Settling by example and by property: any order, any duplicates, lying hosts.
+
+use proptest::prelude::*;
+use protocol::{Fuel, JobId, UnitKey};
+use uuid::Uuid;
+
+use super::*;
+
+fn unit(quorum: u16) -> UnitFacts {
+    let replica = |replica| ReplicaFacts { replica, lane: Some(replica), state: ReplicaState::Sent, host: None, vote: None };
+    UnitFacts {
+        key: UnitKey { job: JobId(Uuid::nil()), unit: 0 },
+        stage: 0,
+        first: 10,
+        end: 14,
+        bytes: (0, 0),
+        state: UnitState::Open,
+        replicas: (0..quorum).map(replica).collect(),
+    }
+}
+
+fn policy(quorum: u8) -> Policy {
+    Policy { quorum, max_failures: 3, meter: MeterId::new("m-1").unwrap() }
+}
+
+fn host(n: u16) -> HostId {
+    HostId::new(format!("h{n}")).unwrap()
+}
+
+fn judged(unit: &mut UnitFacts, policy: &Policy, replica: u16, from: u16, finding: Finding) -> Judgement {
+    judge(unit, policy, Arrival { replica, host: &host(from), finding, random: 0 })
+}
+
+fn answer(output: &[u8]) -> Finding {
+    let vote = (MeterId::new("m-1").unwrap(), Fuel::new(7).unwrap(), Digest::of(output));
+    Finding::Computed { vote, entries: 4, failed_items: 0 }
+}
+
+#[test]
+fn one_answer_settles_a_quorum_of_one_and_its_duplicate_has_no_effect() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    let judgement = judged(&mut unit, &policy, 0, 0, answer(b"a"));
+    assert_eq!(judgement.end, Some(End::Valid));
+    assert_eq!(judgement.ends, [(0, ReplicaState::Computed, None)]);
+    assert_eq!(judged(&mut unit, &policy, 0, 0, answer(b"a")), Judgement::default());
+    assert_eq!(judged(&mut unit, &policy, 9, 0, answer(b"a")), Judgement::default(), "unknown replica");
+}
+
+#[test]
+fn a_liar_is_outvoted_by_one_more_replica() {
+    let (mut unit, policy) = (unit(2), policy(2));
+    assert_eq!(judged(&mut unit, &policy, 0, 0, answer(b"lie")).end, None);
+    let second = judged(&mut unit, &policy, 1, 1, answer(b"truth"));
+    assert_eq!((second.end, second.due), (None, vec![(2, Duration::ZERO)]));
+    let third = judged(&mut unit, &policy, 2, 2, answer(b"truth"));
+    assert_eq!(third.end, Some(End::Valid));
+    assert_eq!(third.ends[1].0, 0, "the liar's replica lost the vote");
+    assert_eq!(third.ends[1].1, ReplicaState::Failed);
+}
+
+#[test]
+fn two_answers_of_one_host_count_once() {
+    let (mut unit, policy) = (unit(2), policy(2));
+    judged(&mut unit, &policy, 0, 0, answer(b"a"));
+    let again = judged(&mut unit, &policy, 1, 0, answer(b"a"));
+    assert_eq!((again.end, again.due), (None, vec![(2, Duration::ZERO)]));
+}
+
+#[test]
+fn failures_are_retried_with_back_off_and_bounded() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    for replica in 0..3 {
+        let judgement = judged(&mut unit, &policy, replica, 0, Finding::Failed("boom".into()));
+        let (next, wait) = judgement.due[0];
+        assert!(next == replica + 1 && !wait.is_zero() && judgement.wasted);
+    }
+    let last = judged(&mut unit, &policy, 3, 0, Finding::Failed("boom".into()));
+    assert_eq!(last.end, Some(End::Failed { reason: "boom".into() }));
+    assert!(last.due.is_empty());
+}
+
+#[test]
+fn interruptions_cost_no_retry() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    for replica in 0..200 {
+        let judgement = judged(&mut unit, &policy, replica, 0, Finding::Interrupted("owner".into()));
+        assert_eq!(judgement.due, [(replica + 1, Duration::ZERO)]);
+    }
+    assert_eq!(judged(&mut unit, &policy, 200, 0, answer(b"a")).end, Some(End::Valid));
+}
+
+#[test]
+fn a_unit_that_is_too_large_is_halved_down_to_one_item() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    let too_large = || Finding::TooLarge("60 s".into());
+    assert_eq!(judged(&mut unit, &policy, 0, 0, too_large()).end, Some(End::Split { middle: 12 }));
+    let mut single = UnitFacts { end: 11, ..super::tests::unit(1) };
+    assert_eq!(judged(&mut single, &policy, 0, 0, too_large()).due.len(), 1, "tried again, as a failure");
+}
+
+#[test]
+fn a_late_answer_of_a_lost_replica_is_used() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    unit.replicas[0].state = ReplicaState::Lost;
+    unit.replicas.push(ReplicaFacts { replica: 1, lane: None, state: ReplicaState::Due, host: None, vote: None });
+    assert_eq!(judged(&mut unit, &policy, 0, 0, answer(b"a")).end, Some(End::Valid));
+}
+
+#[test]
+fn another_meter_and_a_wrong_count_of_items_are_no_votes() {
+    let (mut unit, policy) = (unit(1), policy(1));
+    let foreign = (MeterId::new("m-2").unwrap(), Fuel::ZERO, Digest::of(b""));
+    let judgement = judged(&mut unit, &policy, 0, 0, Finding::Computed { vote: foreign, entries: 4, failed_items: 0 });
+    assert_eq!((judgement.end, judgement.due.len()), (None, 1));
+    let vote = (policy.meter.clone(), Fuel::ZERO, Digest::of(b""));
+    let judgement = judged(&mut unit, &policy, 1, 0, Finding::Computed { vote, entries: 3, failed_items: 0 });
+    assert_eq!((judgement.end, judgement.due.len()), (None, 1));
+}
+
+#[test]
+fn an_outcome_is_examined_down_to_its_frame() {
+    let mut frame = protocol::frame::ResultFrame::default();
+    frame.ok(b"x").unwrap();
+    frame.failed("no").unwrap();
+    let output = frame.finish();
+    let outcome = |digest, output: &[u8]| Outcome {
+        replica: unit(1).key.replica(0),
+        host: host(0),
+        result: OutcomeResult::Computed(protocol::outcome::Computed {
+            meter: policy(1).meter,
+            fuel: Fuel::ZERO,
+            digest,
+            output: output.to_vec(),
+            input_bytes: 0,
+        }),
+        compute_us: 0,
+    };
+    let good = examine(&outcome(Digest::of(&output), &output));
+    assert!(matches!(good, Finding::Computed { entries: 2, failed_items: 1, .. }), "{good:?}");
+    assert!(matches!(examine(&outcome(Digest::of(b""), &output)), Finding::Failed(_)));
+    assert!(matches!(examine(&outcome(Digest::of(b"rubbish"), b"rubbish")), Finding::Failed(_)));
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Truth,
+    Lie(u8),
+    Fail,
+    Interrupt,
+    Lose,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Truth),
+        1 => any::<u8>().prop_map(Event::Lie),
+        1 => Just(Event::Fail),
+        1 => Just(Event::Interrupt),
+        1 => Just(Event::Lose),
+    ]
+}
+
+proptest! {
+    /// Whatever arrives, in whatever order and however often: the unit ends at most once, is never left without a
+    /// replica under way while it is open, and is valid only by a quorum of distinct hosts.
+    #[test]
+    fn a_unit_always_has_a_way_to_its_end(quorum in 1_u8..4, events in proptest::collection::vec((any::<proptest::sample::Index>(), event(), 0_u16..5), 0..60)) {
+        let (mut unit, policy) = (unit(u16::from(quorum)), policy(quorum));
+        let mut ends = 0;
+        for (which, event, from) in events {
+            let place = which.index(unit.replicas.len());
+            let replica = unit.replicas[place].replica;
+            let finding = match event {
+                Event::Truth => answer(b"truth"),
+                Event::Lie(lie) => answer(&[lie]),
+                Event::Fail => Finding::Failed("x".into()),
+                Event::Interrupt => Finding::Interrupted("x".into()),
+                Event::Lose => {
+                    if unit.state == UnitState::Open && matches!(unit.replicas[place].state, ReplicaState::Sent) {
+                        unit.replicas[place].state = ReplicaState::Lost;
+                        let replica = u16::try_from(unit.replicas.len()).unwrap();
+                        unit.replicas.push(ReplicaFacts { replica, lane: None, state: ReplicaState::Due, host: None, vote: None });
+                    }
+                    continue;
+                }
+            };
+            let judgement = judged(&mut unit, &policy, replica, from, finding);
+            ends += usize::from(judgement.end.is_some());
+            let under_way = unit.replicas.iter().any(|r| matches!(r.state, ReplicaState::Due | ReplicaState::Sent));
+            prop_assert!(unit.state != UnitState::Open || under_way);
+            if judgement.end == Some(End::Valid) {
+                let mut hosts: Vec<_> = unit.replicas.iter().filter(|r| r.state == ReplicaState::Computed).map(|r| r.host.clone()).collect();
+                let votes: Vec<_> = unit.replicas.iter().filter(|r| r.state == ReplicaState::Computed).map(|r| r.vote.clone()).collect();
+                hosts.sort();
+                hosts.dedup();
+                prop_assert!(hosts.len() >= usize::from(quorum) && hosts.len() == votes.len());
+                prop_assert!(votes.windows(2).all(|pair| pair[0] == pair[1]));
+            }
+        }
+        prop_assert!(ends <= 1);
+    }
+}
