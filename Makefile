@@ -1,0 +1,29 @@
+# The two commands of the README, and what a developer needs beside them. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test setup lint format examples bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
+
+run: ## search a recording for a weak drifting signal, on all cores of this machine
+	cargo run --release --locked --bin offpeak -- run examples/signal-search/job.toml
+
+test: setup ## every check, on real RabbitMQ and PostgreSQL, which it installs and starts itself
+	@scripts/test.sh
+
+setup: ## install what the tests need and this machine lacks
+	@scripts/setup.sh
+
+lint: ## clippy and formatting, as the tests check them
+	@cargo fmt --all --check
+	@scripts/lint.sh
+
+format: ## format all Rust code
+	@cargo fmt --all
+	@cd examples && cargo fmt --all
+
+examples: ## rebuild the committed .wasm of the example apps, byte for byte
+	@examples/build.sh
+
+bench: ## rates and latencies of a grid in one process
+	cargo run --release --locked --bin offpeak -- bench

@@ -1,0 +1,15 @@
+#!/bin/sh
+# The tests that may need servers; called by test.sh with their addresses in the environment.
+set -eu
+
+if [ -d tests/python ]; then
+    echo "== python"
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    if [ -f tests/python/requirements.txt ]; then
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
+    fi
+    .venv/bin/python -m unittest discover --quiet --start-directory tests/python
+fi
+
+echo "== cargo test"
+exec cargo test --workspace --locked --no-fail-fast
