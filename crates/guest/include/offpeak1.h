@@ -10,12 +10,13 @@
  *
  * A frame is several byte strings in one buffer:
  *
- *     frame in    u32 count, then per part:  u32 length, the bytes, zeros up to a multiple of 8 bytes
- *     frame out   u32 count, then per item:  u8 status, 3 zero bytes, u32 length, the bytes, zeros up to a multiple of 8
+ *     frame in    u32 count, then per part:  u32 length, the bytes, padding
+ *     frame out   u32 count, then per item:  u8 status, 3 zero bytes, u32 length, the bytes, padding
  *
- * so a part takes 4 (8) + length rounded up to 8 bytes. Status 0 means a result; 1 means that the item failed, and the
- * bytes are the reason as UTF-8. An item is a MessagePack value: the index of a `range` as an unsigned integer, an entry of
- * `items` as what it is, a line or a record as bin, a point of a `grid` as a map from name to value.
+ * where padding is zeros up to the next multiple of 8 bytes from the frame's start, also behind the last part. Status 0
+ * means a result; 1 means that the item failed, and the bytes are the reason as UTF-8. An item is a MessagePack value: the
+ * index of a `range` as an unsigned integer, an entry of `items` as what it is, a line or a record as bin, a point of a
+ * `grid` as a map from name to value.
  */
 #ifndef OFFPEAK1_H
 #define OFFPEAK1_H
@@ -61,8 +62,8 @@ static inline uint64_t offpeak_pack(const void *ptr, uint32_t len) {
   return ((uint64_t)(uintptr_t)ptr << 32) | len;
 }
 
-/* The bytes that a part of `len` bytes takes behind its header. */
-static inline uint32_t offpeak_padded(uint32_t len) { return (len + 7u) & ~7u; }
+/* The next multiple of 8: where the next part begins, counted from the frame's start. */
+static inline uint32_t offpeak_padded(uint32_t offset) { return (offset + 7u) & ~7u; }
 
 #ifdef __cplusplus
 }

@@ -30,12 +30,7 @@ pub(crate) struct Bump {
 
 impl Bump {
     pub(crate) const fn new() -> Self {
-        Bump {
-            next: 0,
-            limit: 0,
-            mark: 0,
-            live: 0,
-        }
+        Bump { next: 0, limit: 0, mark: 0, live: 0 }
     }
 
     /// Whether anything has been handed out yet.
@@ -78,13 +73,7 @@ impl Bump {
     }
 
     /// Changes the size of the last block in place and says whether that was possible.
-    pub(crate) fn resize(
-        &mut self,
-        start: usize,
-        old: usize,
-        new: usize,
-        pages: &mut impl Pages,
-    ) -> bool {
+    pub(crate) fn resize(&mut self, start: usize, old: usize, new: usize, pages: &mut impl Pages) -> bool {
         if start < self.mark || start + old != self.next {
             return false;
         }
@@ -172,11 +161,7 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        Memory {
-            pages: 2,
-            most: 10,
-            grows: Vec::new(),
-        }
+        Memory { pages: 2, most: 10, grows: Vec::new() }
     }
 
     #[test]

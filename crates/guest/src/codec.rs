@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 /// # Errors
 /// What of the value has no form in `MessagePack`.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    messagepack_serde::to_vec(value)
-        .map_err(|error| format!("a result could not be encoded: {error}"))
+    messagepack_serde::to_vec(value).map_err(|error| format!("a result could not be encoded: {error}"))
 }
 
 /// Decodes a `MessagePack` value.
@@ -33,11 +32,7 @@ mod tests {
 
     #[test]
     fn a_struct_survives_the_round_trip() {
-        let point = Point {
-            x: -1.5,
-            n: u64::MAX,
-            tags: vec!["a".into(), String::new()],
-        };
+        let point = Point { x: -1.5, n: u64::MAX, tags: vec!["a".into(), String::new()] };
         assert_eq!(decode::<Point>(&encode(&point).unwrap()), Ok(point));
     }
 

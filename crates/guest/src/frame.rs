@@ -1,4 +1,5 @@
-//! The frames of the ABI: several byte strings in one buffer, each padded to a multiple of eight bytes.
+//! The frames of the ABI: several byte strings in one buffer, each followed by zeros up to a multiple of eight bytes from
+//! the frame's start.
 
 /// A frame that ends too early or names impossible lengths; only a broken host makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub fn parts_of(frame: &[u8]) -> Result<Vec<&[u8]>, FrameError> {
         let length = read_u32(frame, &mut offset)?;
         let end = offset.checked_add(length).ok_or(FrameError { offset })?;
         parts.push(frame.get(offset..end).ok_or(FrameError { offset })?);
-        offset = end + padding(length);
+        offset = end.next_multiple_of(8);
     }
     Ok(parts)
 }
@@ -72,13 +73,9 @@ impl ResultFrame {
     }
 }
 
-fn padding(length: usize) -> usize {
-    length.next_multiple_of(8) - length
-}
-
 fn push_padded(frame: &mut Vec<u8>, bytes: &[u8]) {
     frame.extend_from_slice(bytes);
-    frame.resize(frame.len() + padding(bytes.len()), 0);
+    frame.resize(frame.len().next_multiple_of(8), 0);
 }
 
 fn push_u32(frame: &mut Vec<u8>, value: usize) {
@@ -88,14 +85,9 @@ fn push_u32(frame: &mut Vec<u8>, value: usize) {
 
 fn read_u32(frame: &[u8], offset: &mut usize) -> Result<usize, FrameError> {
     let error = FrameError { offset: *offset };
-    let bytes = frame
-        .get(*offset..)
-        .and_then(|rest| rest.first_chunk::<4>())
-        .ok_or(error)?;
+    let bytes = frame.get(*offset..).and_then(|rest| rest.first_chunk::<4>()).ok_or(error)?;
     *offset += 4;
-    usize::try_from(u32::from_le_bytes(*bytes))
-        .ok()
-        .ok_or(error)
+    usize::try_from(u32::from_le_bytes(*bytes)).ok().ok_or(error)
 }
 
 #[cfg(test)]
@@ -106,7 +98,7 @@ mod tests {
     fn parts_survive_the_round_trip() {
         let parts: [&[u8]; 4] = [b"", b"a", b"12345678", b"123456789"];
         let frame = frame_of(&parts);
-        assert_eq!(frame.len(), 4 + 4 + 12 + 12 + 20);
+        assert_eq!(frame.len(), 8 + 8 + 16 + 16);
         assert_eq!(parts_of(&frame), Ok(parts.to_vec()));
         assert_eq!(parts_of(&frame_of(&[])), Ok(vec![]));
     }
@@ -117,10 +109,7 @@ mod tests {
         assert_eq!(parts_of(&frame[..3]), Err(FrameError { offset: 0 }));
         assert_eq!(parts_of(&frame[..6]), Err(FrameError { offset: 4 }));
         assert_eq!(parts_of(&frame[..10]), Err(FrameError { offset: 8 }));
-        assert_eq!(
-            parts_of(&[255, 255, 255, 255, 255, 255, 255, 255]),
-            Err(FrameError { offset: 8 })
-        );
+        assert_eq!(parts_of(&[255, 255, 255, 255, 255, 255, 255, 255]), Err(FrameError { offset: 8 }));
     }
 
     #[test]
@@ -128,11 +117,8 @@ mod tests {
         let mut frame = ResultFrame::new(2);
         frame.push(&Ok(vec![7]));
         frame.push(&Err("no".to_owned()));
-        let expected = [
-            &[2, 0, 0, 0][..],
-            &[0, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0],
-            &[1, 0, 0, 0, 2, 0, 0, 0, b'n', b'o', 0, 0, 0, 0, 0, 0],
-        ];
+        let expected =
+            [&[2, 0, 0, 0][..], &[0, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0], &[1, 0, 0, 0, 2, 0, 0, 0, b'n', b'o', 0, 0, 0, 0, 0, 0]];
         assert_eq!(frame.into_bytes(), expected.concat());
     }
 }

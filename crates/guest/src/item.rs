@@ -46,10 +46,7 @@ mod tests {
     fn an_item_is_read_in_the_form_the_app_expects() {
         assert_eq!(Item::new(&[0xcd, 1, 0]).index(), Ok(256));
         assert_eq!(Item::new(&[0xc4, 2, b'h', b'i']).bytes(), Ok(&b"hi"[..]));
-        assert_eq!(
-            Item::new(&[0x92, 1, 0xa1, b'x']).get::<(u8, &str)>(),
-            Ok((1, "x"))
-        );
+        assert_eq!(Item::new(&[0x92, 1, 0xa1, b'x']).get::<(u8, &str)>(), Ok((1, "x")));
     }
 
     #[test]

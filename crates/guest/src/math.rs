@@ -2,14 +2,8 @@
 //!
 //! They use only addition, multiplication, division and comparison in `f64`, which IEEE 754 and WebAssembly define to the
 //! bit; the functions of the standard library go through the platform's own `libm` natively and differ in the last place.
-#![expect(
-    clippy::float_cmp,
-    reason = "the compared values are whole numbers or ends of a range, exact by construction"
-)]
-#![expect(
-    clippy::many_single_char_names,
-    reason = "the letters are those of the formulas"
-)]
+#![expect(clippy::float_cmp, reason = "the compared values are whole numbers or ends of a range, exact by construction")]
+#![expect(clippy::many_single_char_names, reason = "the letters are those of the formulas")]
 
 use std::f64::consts::{LN_2, TAU};
 
@@ -77,9 +71,7 @@ pub fn ln(x: f64) -> f64 {
     // x = 2^k m with m in sqrt(1/2)..sqrt(2), then ln m = 2 atanh((m - 1) / (m + 1)).
     let bits = x.to_bits();
     let shifted = bits.wrapping_sub(SQRT_HALF_BITS);
-    let k = whole(
-        (shifted >> 52).wrapping_add(u64::from(bits < SQRT_HALF_BITS) * 0xffff_ffff_ffff_f000),
-    );
+    let k = whole((shifted >> 52).wrapping_add(u64::from(bits < SQRT_HALF_BITS) * 0xffff_ffff_ffff_f000));
     let m = f64::from_bits((shifted & MANTISSA).wrapping_add(SQRT_HALF_BITS));
     let f = m - 1.0;
     let s = f / (2.0 + f);
@@ -196,15 +188,11 @@ mod tests {
 
     /// Values spread over the range, without a random source.
     fn spread(from: f64, to: f64) -> impl Iterator<Item = f64> {
-        (0..20_000)
-            .map(move |n| from + (to - from) * (f64::from(n) * 0.618_033_988_749_895).fract())
+        (0..20_000).map(move |n| from + (to - from) * (f64::from(n) * 0.618_033_988_749_895).fract())
     }
 
     fn close(ours: f64, theirs: f64, tolerance: f64, x: f64) {
-        assert!(
-            (ours - theirs).abs() <= tolerance,
-            "at {x}: {ours} against {theirs}"
-        );
+        assert!((ours - theirs).abs() <= tolerance, "at {x}: {ours} against {theirs}");
     }
 
     #[test]
@@ -223,13 +211,9 @@ mod tests {
 
     #[test]
     fn quarters_of_a_turn_are_exact() {
-        for (turns, expected) in [
-            (0.0, (0.0, 1.0)),
-            (0.25, (1.0, 0.0)),
-            (0.5, (0.0, -1.0)),
-            (-0.25, (-1.0, 0.0)),
-            (1e9 + 0.75, (-1.0, 0.0)),
-        ] {
+        for (turns, expected) in
+            [(0.0, (0.0, 1.0)), (0.25, (1.0, 0.0)), (0.5, (0.0, -1.0)), (-0.25, (-1.0, 0.0)), (1e9 + 0.75, (-1.0, 0.0))]
+        {
             assert_eq!(sin_cos_turns(turns), expected, "at {turns}");
         }
     }
@@ -239,11 +223,7 @@ mod tests {
         for x in spread(-700.0, 700.0).chain(spread(-1.0, 1.0)) {
             close(exp(x) / x.exp(), 1.0, 5e-16, x);
         }
-        for x in spread(1e-9, 4.0)
-            .chain(spread(0.5, 1e9))
-            .chain(spread(1e-310, 1e-300))
-            .chain(spread(1e290, 1e300))
-        {
+        for x in spread(1e-9, 4.0).chain(spread(0.5, 1e9)).chain(spread(1e-310, 1e-300)).chain(spread(1e290, 1e300)) {
             close(ln(x), x.ln(), x.ln().abs() * 5e-16, x);
         }
         assert_eq!((ln(1.0), exp(0.0), ln(0.0)), (0.0, 1.0, f64::NEG_INFINITY));

@@ -71,12 +71,7 @@ pub fn init<A: Exported>(ptr: usize, len: usize) -> i32 {
     let made = decode::<A::Params>(input(ptr, len))
         .map_err(|error| format!("the job's params do not fit the app: {error}"))
         .and_then(|params| A::init(params, &Shared::default()))
-        .and_then(|app| {
-            A::running()
-                .0
-                .set(app)
-                .map_err(|_| "op_init was called twice".to_owned())
-        });
+        .and_then(|app| A::running().0.set(app).map_err(|_| "op_init was called twice".to_owned()));
     if let Err(reason) = &made {
         fail(reason);
     }
@@ -149,10 +144,7 @@ fn give_up(reason: &str) -> ! {
 }
 
 fn running<A: Exported>() -> &'static A {
-    A::running()
-        .0
-        .get()
-        .unwrap_or_else(|| panic!("the host called the app before op_init"))
+    A::running().0.get().unwrap_or_else(|| panic!("the host called the app before op_init"))
 }
 
 fn drop_and_keep(made: Result<(), String>) -> i32 {
@@ -165,10 +157,7 @@ fn drop_and_keep(made: Result<(), String>) -> i32 {
 /// The input of this call, which must be what `op_alloc` handed out last.
 fn input(ptr: usize, len: usize) -> &'static [u8] {
     let (start, size) = HEAP.with(|heap| heap.input);
-    assert!(
-        ptr == start && len <= size && start != 0,
-        "the input is not in the buffer of the last op_alloc"
-    );
+    assert!(ptr == start && len <= size && start != 0, "the input is not in the buffer of the last op_alloc");
     // SAFETY: the block at `start` has `size` bytes, was written by the host, and is not handed out again during this call.
     unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(ptr), len) }
 }
@@ -183,11 +172,7 @@ fn output(result: Vec<u8>) -> u64 {
         result.reserve_exact(1);
     }
     let live = HEAP.with(|heap| heap.bump.live());
-    assert!(
-        live == 1,
-        "the app kept memory of one call for the next ({} blocks): state belongs in init",
-        live - 1
-    );
+    assert!(live == 1, "the app kept memory of one call for the next ({} blocks): state belongs in init", live - 1);
     let (ptr, len) = (result.as_ptr().expose_provenance(), result.len());
     std::mem::forget(result);
     pack(ptr) << 32 | pack(len)
@@ -211,17 +196,13 @@ unsafe impl Sync for OneThread {}
 #[cfg(target_feature = "atomics")]
 compile_error!("apps have one thread: build without the target feature `atomics`");
 
-static HEAP: OneThread = OneThread(RefCell::new(Heap {
-    bump: Bump::new(),
-    input: (0, 0),
-}));
+static HEAP: OneThread = OneThread(RefCell::new(Heap { bump: Bump::new(), input: (0, 0) }));
 
 impl OneThread {
     fn with<T>(&self, f: impl FnOnce(&mut Heap) -> T) -> T {
         let mut heap = self.0.borrow_mut();
         if heap.bump.is_new() {
-            heap.bump
-                .start((&raw const __heap_base).expose_provenance());
+            heap.bump.start((&raw const __heap_base).expose_provenance());
         }
         f(&mut heap)
     }
@@ -260,10 +241,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if HEAP.with(|heap| {
-            heap.bump
-                .resize(ptr.expose_provenance(), layout.size(), size, &mut Wasm)
-        }) {
+        if HEAP.with(|heap| heap.bump.resize(ptr.expose_provenance(), layout.size(), size, &mut Wasm)) {
             return ptr;
         }
         // SAFETY: the caller promises a live block of `layout` and a valid new size; the alignment stays.

@@ -34,10 +34,7 @@ impl Shared {
         return crate::abi::blob_read(offset, buffer);
         #[cfg(not(target_arch = "wasm32"))]
         {
-            let rest = usize::try_from(offset)
-                .ok()
-                .and_then(|offset| self.bytes.get(offset..))
-                .unwrap_or_default();
+            let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)).unwrap_or_default();
             let count = rest.len().min(buffer.len());
             buffer[..count].copy_from_slice(&rest[..count]);
             count
@@ -50,18 +47,11 @@ impl Shared {
     /// That it does not fit into memory, or ended before its length.
     pub fn to_vec(&self) -> Result<Vec<u8>, String> {
         let length = self.len();
-        let size = usize::try_from(length).map_err(|error| {
-            format!("a shared input of {length} bytes does not fit into memory: {error}")
-        })?;
+        let size = usize::try_from(length)
+            .map_err(|error| format!("a shared input of {length} bytes does not fit into memory: {error}"))?;
         let mut bytes = vec![0; size];
         let count = self.read(0, &mut bytes);
-        if count == size {
-            Ok(bytes)
-        } else {
-            Err(format!(
-                "the shared input ended after {count} of {size} bytes"
-            ))
-        }
+        if count == size { Ok(bytes) } else { Err(format!("the shared input ended after {count} of {size} bytes")) }
     }
 }
 
