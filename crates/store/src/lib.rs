@@ -1,1 +1,45 @@
-//! 
+//! The store over PostgreSQL and SQLite: one set of statements, one set of migrations, five traits.
+//!
+//! Rules that keep it free of deadlocks and of double effects:
+//! every writer locks the jobs it touches first, in the order of their ids; numbers of the ledger and of one customer's
+//! messages are drawn under a lock that is held until the commit; every effect is fenced by a state that is checked under that lock.
+
+mod admission;
+mod assemble;
+mod blobs;
+mod claim;
+mod connect;
+mod dispatch;
+mod facts;
+mod fault;
+mod ledger;
+mod migrate;
+mod outbox;
+mod outputs;
+mod report;
+mod settle;
+mod settlement;
+mod specs;
+mod split;
+mod sql;
+mod states;
+
+pub use connect::{SqlStore, StoreOptions};
+pub use ports::store::StoreError;
+
+/// Runs one transaction, again if it lost a race, and says of its fault to which operation it belongs.
+macro_rules! attempt {
+    ($operation:literal, $transaction:expr) => {
+        $crate::attempt!($operation, $transaction, true)
+    };
+    ($operation:literal, $transaction:expr, $again:expr) => {{
+        let mut attempt = 1;
+        loop {
+            match $transaction.await {
+                Err(fault) if fault.is_race() && $again && attempt < $crate::connect::MAX_ATTEMPTS => attempt += 1,
+                done => break done.map_err(|fault| fault.of($operation)),
+            }
+        }
+    }};
+}
+pub(crate) use attempt;

@@ -1,0 +1,146 @@
+//! Admission: a submission becomes a job once, and its reply is written with it.
+
+use async_trait::async_trait;
+use ports::store::{Admission, AdmissionStore, AppRecord, AppVerdict, NewJob, OutboxMessage, StoreError};
+use protocol::{CustomerName, Digest, Format, JobId, OutputChain, codec};
+
+use crate::connect::SqlStore;
+use crate::fault::Fault;
+use crate::states::Spelled as _;
+use crate::sql::{Row, Tx, values};
+use crate::{attempt, outbox, specs};
+
+#[async_trait]
+impl AdmissionStore for SqlStore {
+    async fn admit(&self, job: NewJob, reply: OutboxMessage) -> Result<Admission, StoreError> {
+        attempt!("admit job", self.try_admit(&job, &reply))
+    }
+
+    async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
+        attempt!("write reply", self.try_reply(&reply))
+    }
+
+    async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
+        attempt!("read app", self.try_app(app, generation))
+    }
+
+    async fn record_app(&self, record: AppRecord, generation: &str) -> Result<(), StoreError> {
+        attempt!("record app", self.try_record_app(&record, generation))
+    }
+
+    async fn request_cancel(&self, customer: &CustomerName, job: JobId) -> Result<bool, StoreError> {
+        attempt!("request cancel", self.try_request_cancel(customer, job))
+    }
+}
+
+impl SqlStore {
+    async fn try_admit(&self, job: &NewJob, reply: &OutboxMessage) -> Result<Admission, Fault> {
+        if i64::try_from(job.items).is_err() {
+            return Err(Fault::data(format!("a job of {} items is beyond what the store counts: refuse it", job.items)));
+        }
+        let spec = specs::encode(&job.spec)?;
+        let mut tx = self.write().await?;
+        tx.run("INSERT INTO customers (name) VALUES ($1) ON CONFLICT DO NOTHING", values![&job.customer]).await?;
+        if !insert_job(&mut tx, job).await? {
+            return known(&mut tx, job).await;
+        }
+        tx.run("INSERT INTO job_specs (job, spec) VALUES ($1, $2)", values![job.id, spec]).await?;
+        outbox::write(&mut tx, std::slice::from_ref(reply)).await?;
+        tx.commit().await?;
+        Ok(Admission::New)
+    }
+
+    async fn try_reply(&self, reply: &OutboxMessage) -> Result<(), Fault> {
+        let mut tx = self.write().await?;
+        outbox::write(&mut tx, std::slice::from_ref(reply)).await?;
+        tx.commit().await
+    }
+
+    async fn try_app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, Fault> {
+        let mut tx = self.read().await?;
+        let sql = "SELECT artefact, entry, meter, reduces, manifest, rejected FROM apps WHERE app = $1 AND generation = $2";
+        let row = tx.first(sql, values![app, generation]).await?;
+        row.map(|row| Ok(AppRecord { app, verdict: read_verdict(&row)? })).transpose()
+    }
+
+    async fn try_record_app(&self, record: &AppRecord, generation: &str) -> Result<(), Fault> {
+        let mut tx = self.write().await?;
+        let key = values![record.app, generation];
+        let verdict = match &record.verdict {
+            AppVerdict::Accepted { artefact, entry, meter, reduces, manifest } => {
+                values![Some(*artefact), entry.text(), meter, i64::from(*reduces), manifest.clone(), None::<String>]
+            }
+            AppVerdict::Rejected { reasons } => {
+                let reasons = codec::encode("reasons", reasons, Format::Json)?;
+                let reasons = String::from_utf8(reasons).map_err(|e| Fault::data(e.to_string()))?;
+                values![None::<Digest>, None::<String>, None::<String>, 0_i64, None::<String>, reasons]
+            }
+        };
+        let sql = "INSERT INTO apps (app, generation, artefact, entry, meter, reduces, manifest, rejected)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+        tx.run(sql, key.into_iter().chain(verdict).collect()).await?;
+        tx.commit().await
+    }
+
+    async fn try_request_cancel(&self, customer: &CustomerName, job: JobId) -> Result<bool, Fault> {
+        let mut tx = self.write().await?;
+        let sql = "UPDATE jobs SET cancel_requested = 1, to_assemble = 1
+            WHERE id = $1 AND customer = $2 AND state = 'running'";
+        let changed = tx.run(sql, values![job, customer]).await?;
+        tx.commit().await?;
+        Ok(changed > 0)
+    }
+}
+
+/// Writes the job's row; `false` if its submission is known.
+async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
+    let sql = "INSERT INTO jobs (id, customer, submission, submission_digest, correlation_id, content_type, traceparent,
+            items, brief, meter, admitted_at, deadline_at, stage_items, last_stage, chain, to_assemble)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        ON CONFLICT (customer, submission) DO NOTHING";
+    let values = values![
+        job.id,
+        &job.customer,
+        job.submission.as_str(),
+        job.submission_digest,
+        job.correlation_id.clone(),
+        job.content_type.as_str(),
+        job.traceparent.clone(),
+        job.items,
+        job.brief,
+        &job.meter,
+        job.admitted_at,
+        job.deadline_at,
+        job.items,
+        !job.spec.reduce,
+        OutputChain::default().0,
+        job.items == 0,
+    ];
+    Ok(tx.run(sql, values).await? > 0)
+}
+
+/// What the submission was admitted as before.
+async fn known(tx: &mut Tx, job: &NewJob) -> Result<Admission, Fault> {
+    let sql = "SELECT id, items, submission_digest FROM jobs WHERE customer = $1 AND submission = $2";
+    let row = tx.first(sql, values![&job.customer, job.submission.as_str()]).await?;
+    let row = row.ok_or_else(|| Fault::data("a job that was there is gone"))?;
+    let known = row.job(0)?;
+    if row.digest(2)? == job.submission_digest {
+        Ok(Admission::Known { job: known, items: row.number(1)? })
+    } else {
+        Ok(Admission::Conflict { job: known })
+    }
+}
+
+fn read_verdict(row: &Row) -> Result<AppVerdict, Fault> {
+    if let Some(reasons) = row.opt_text(5)? {
+        return Ok(AppVerdict::Rejected { reasons: codec::decode("reasons", reasons.as_bytes(), Format::Json)? });
+    }
+    Ok(AppVerdict::Accepted {
+        artefact: row.digest(0)?,
+        entry: protocol::job::EntryKind::of(&row.text(1)?)?,
+        meter: row.parsed(2)?,
+        reduces: row.flag(3)?,
+        manifest: row.opt_text(4)?,
+    })
+}

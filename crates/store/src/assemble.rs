@@ -1,0 +1,148 @@
+//! Assembling: ended units in item order become parts, stages, and a job's end.
+
+use std::collections::BTreeSet;
+
+use ports::store::{Assemble, Assembly, AssemblyView, StageStep, UnitState};
+use protocol::job::{Certificate, ItemCounts, JobState};
+use protocol::{Format, JobId, OutputChain, codec};
+
+use crate::connect::SqlStore;
+use crate::fault::Fault;
+use crate::outputs::{ENDED, Ended, frames, read_ended, within};
+use crate::sql::{Row, Tx, values};
+use crate::states::Spelled as _;
+use crate::{facts, outbox};
+
+/// About how many bytes of frames are assembled in one transaction.
+const PAGE_BYTES: u64 = 16 << 20;
+
+/// The columns of [`read_view`], after those of [`facts::JOB`].
+const ASSEMBLY: &str = "SELECT id, items, stage_items, last_stage, assembled, chain, items_chain,
+    assembled_succeeded, assembled_failed, assembled_cancelled, parts, progress_at FROM jobs WHERE id = $1";
+
+impl SqlStore {
+    pub(crate) async fn try_assemble(
+        &self,
+        job: JobId,
+        max_units: u32,
+        decide: &mut Option<Assemble>,
+    ) -> Result<Option<bool>, Fault> {
+        let mut tx = self.write().await?;
+        let found = facts::jobs(&mut tx, &self.specs, &BTreeSet::from([job])).await?;
+        let Some((facts, tally)) = found.into_iter().next().filter(|(facts, _)| facts.state == JobState::Running) else {
+            return Ok(None);
+        };
+        let row = tx.first(ASSEMBLY, values![job]).await?.ok_or_else(|| Fault::data(format!("job {job} is gone")))?;
+        let mut view = read_view(&row, facts, &tally)?;
+        let (units, full) = ended_units(&mut tx, &view, max_units).await?;
+        let page_end = units.last().map_or(view.assembled, |unit| unit.end);
+        let frames = frames(&mut tx, job, &units).await?;
+        view.units = units.iter().zip(frames).map(|(unit, frame)| (unit.first, unit.end, unit.state, frame)).collect();
+        let decide = decide.take().ok_or_else(|| Fault::data("the decision was already taken"))?;
+        let assembly = decide(&view);
+        let left = assembly.assembled < page_end;
+        let more = full || (left && assembly.assembled > view.assembled);
+        outbox::write(&mut tx, &assembly.replies).await?;
+        write_progress(&mut tx, job, &assembly, more || left).await?;
+        let more = match &assembly.step {
+            StageStep::Stay => more,
+            StageStep::Next { stage_items, last_stage } => {
+                next_stage(&mut tx, job, *stage_items, *last_stage).await?;
+                true
+            }
+            StageStep::End { state, certificate } => {
+                self.end_job(&mut tx, job, *state, certificate).await?;
+                false
+            }
+        };
+        tx.commit().await?;
+        Ok(Some(more))
+    }
+
+    async fn end_job(&self, tx: &mut Tx, job: JobId, state: JobState, certificate: &Certificate) -> Result<(), Fault> {
+        if !state.is_terminal() {
+            return Err(Fault::data(format!("job {job} cannot end as {}", state.text())));
+        }
+        let certificate = codec::encode("certificate", certificate, Format::MessagePack)?;
+        let end = "UPDATE jobs SET state = $2, certificate = $3, ended_at = $4, to_assemble = 0 WHERE id = $1";
+        tx.run(end, values![job, state.text(), certificate, self.clock.now()]).await?;
+        let replicas = "UPDATE replicas SET state = 'interrupted' WHERE job = $1 AND state IN ('due', 'sent', 'lost')";
+        tx.run(replicas, values![job]).await?;
+        tx.run("UPDATE units SET state = 'cancelled' WHERE job = $1 AND state = 'open'", values![job]).await?;
+        tx.run("DELETE FROM leases WHERE job = $1", values![job]).await?;
+        Ok(())
+    }
+}
+
+/// The next ended units without a gap, and whether there may be more of them.
+async fn ended_units(tx: &mut Tx, view: &AssemblyView, max_units: u32) -> Result<(Vec<Ended>, bool), Fault> {
+    let sql = format!("{ENDED} WHERE job = $1 AND stage = $2 AND first_item >= $3 ORDER BY first_item LIMIT $4");
+    let rows = tx.composed(sql, values![view.job.id, view.stage, view.assembled, max_units]).await?;
+    let mut units = Vec::new();
+    let mut next = view.assembled;
+    for row in &rows {
+        let unit = read_ended(row)?;
+        if unit.first != next || unit.state == UnitState::Open {
+            break;
+        }
+        next = unit.end;
+        units.push(unit);
+    }
+    let fits = within(&units, PAGE_BYTES);
+    let full = fits < units.len() || u32::try_from(units.len()).unwrap_or(u32::MAX) >= max_units;
+    units.truncate(fits);
+    Ok((units, full))
+}
+
+fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Result<AssemblyView, Fault> {
+    Ok(AssemblyView {
+        job,
+        stage: tally.stage,
+        stage_items: row.number(2)?,
+        last_stage: row.flag(3)?,
+        assembled: row.number(4)?,
+        chain: OutputChain(row.digest(5)?),
+        items_chain: row.opt_digest(6)?.map(OutputChain),
+        items: ItemCounts {
+            submitted: row.number(1)?,
+            succeeded: row.number(7)?,
+            failed: row.number(8)?,
+            cancelled: row.number(9)?,
+        },
+        parts: row.number(10)?,
+        units: Vec::new(),
+        sums: tally.sums,
+        progress_at: row.opt_time(11)?,
+    })
+}
+
+async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: bool) -> Result<(), Fault> {
+    let sql = "UPDATE jobs SET assembled = $2, chain = $3, items_chain = COALESCE($4, items_chain), assembled_succeeded = $5,
+            assembled_failed = $6, assembled_cancelled = $7, parts = $8, progress_at = COALESCE($9, progress_at), to_assemble = $10
+        WHERE id = $1";
+    let items = &assembly.items;
+    let values = values![
+        job,
+        assembly.assembled,
+        assembly.chain.0,
+        assembly.items_chain.map(|chain| chain.0),
+        items.succeeded,
+        items.failed,
+        items.cancelled,
+        assembly.parts,
+        assembly.progress_at,
+        again,
+    ];
+    tx.run(sql, values).await?;
+    Ok(())
+}
+
+/// The next stage begins: nothing of it is cut, measured or assembled.
+async fn next_stage(tx: &mut Tx, job: JobId, stage_items: u64, last_stage: bool) -> Result<(), Fault> {
+    let sql = "UPDATE jobs SET stage = stage + 1, stage_items = $2, last_stage = $3, cursor_item = 0, cursor_byte = 0,
+            stage_valid_items = 0, stage_valid_units = 0, stage_fuel = 0, stage_compute_us = 0, stage_output_bytes = 0,
+            assembled = 0, chain = $4, to_assemble = $5
+        WHERE id = $1";
+    tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().0, stage_items == 0]).await?;
+    Ok(())
+}

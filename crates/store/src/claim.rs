@@ -1,0 +1,165 @@
+//! Who dispatches which job: leases, and what is due under them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ports::store::{ClaimedJob, Cursor, DueReplica, JobProgress};
+use protocol::{JobId, Micros, UnitKey};
+
+use crate::connect::SqlStore;
+use crate::fault::Fault;
+use crate::specs;
+use crate::sql::{Lock, Row, Tx, Value, values};
+
+/// What makes a job worth claiming at the time $1.
+const WORTH: &str = "j.state = 'running' AND j.cancel_requested = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
+    AND (j.cursor_item < j.stage_items
+        OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))";
+
+/// A claimed job's columns. Due replicas are counted up to a bound that is beyond any dispatch window.
+const CLAIMED: &str = "SELECT j.id, j.customer, c.weight, j.brief, j.traceparent, j.stage_items, j.last_stage,
+        j.stage, j.cursor_item, j.cursor_byte, j.next_unit,
+        j.stage_valid_items, j.stage_valid_units, j.stage_fuel, j.stage_compute_us, j.stage_output_bytes, j.admitted_at,
+        (SELECT COUNT(*) FROM (SELECT 1 FROM replicas r
+            WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1 LIMIT 10000) AS due)
+    FROM jobs j JOIN customers c ON c.name = j.customer";
+
+impl SqlStore {
+    pub(crate) async fn try_claim_jobs(
+        &self,
+        owner: &str,
+        now: Micros,
+        until: Micros,
+        limit: u32,
+    ) -> Result<Vec<ClaimedJob>, Fault> {
+        let mut tx = self.write().await?;
+        tx.lock(Lock::Claims).await?;
+        let held = held(&mut tx, owner, now, limit).await?;
+        let room = i64::from(limit) - i64::try_from(held.len()).unwrap_or(i64::MAX);
+        let free = if room > 0 { free(&mut tx, owner, now, room).await? } else { Vec::new() };
+        // A lease is renewed when half of it is gone, so that polling does not write each time.
+        let renew_before = Micros(now.0.saturating_add(until.0.saturating_sub(now.0) / 2));
+        let renewed = held.iter().filter(|(_, ends)| *ends < renew_before).map(|(job, _)| *job);
+        let leases: Vec<_> = renewed.chain(free.iter().copied()).map(|job| values![job, owner, until]).collect();
+        tx.run_many(
+            "INSERT INTO leases (job, owner, until) VALUES",
+            leases,
+            "ON CONFLICT (job) DO UPDATE SET owner = excluded.owner, until = excluded.until",
+        )
+        .await?;
+        let jobs: Vec<JobId> = held.into_iter().map(|(job, _)| job).chain(free).collect();
+        let claimed = self.read_claimed(&mut tx, &jobs, now).await?;
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn read_claimed(&self, tx: &mut Tx, jobs: &[JobId], now: Micros) -> Result<Vec<ClaimedJob>, Fault> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let specs = self.specs.load(tx, jobs).await?;
+        let places: Vec<String> = (0..jobs.len()).map(|n| format!("${}", n + 2)).collect();
+        let sql = format!("{CLAIMED} WHERE j.id IN ({}) ORDER BY j.id", places.join(", "));
+        let mut values = values![now];
+        values.extend(jobs.iter().map(|job| Value::from(*job)));
+        let rows = tx.composed(sql, values).await?;
+        rows.iter().map(|row| read_claimed_job(row, specs::of(&specs, row.job(0)?)?)).collect()
+    }
+
+    pub(crate) async fn try_release_jobs(&self, owner: &str) -> Result<(), Fault> {
+        let mut tx = self.write().await?;
+        tx.lock(Lock::Claims).await?;
+        tx.run("DELETE FROM leases WHERE owner = $1", values![owner]).await?;
+        tx.commit().await
+    }
+
+    pub(crate) async fn try_due_replicas(&self, job: JobId, now: Micros, limit: u32) -> Result<Vec<DueReplica>, Fault> {
+        let mut tx = self.read().await?;
+        // `+` keeps the planners from walking all replicas in the order of the primary key.
+        let sql = "SELECT r.unit, r.replica, r.lane, u.stage, u.first_item, u.end_item, u.byte_from, u.byte_to
+            FROM replicas r JOIN units u ON u.job = r.job AND u.unit = r.unit
+            WHERE r.job = $1 AND r.state = 'due' AND r.not_before <= $2
+            ORDER BY +r.unit, +r.replica LIMIT $3";
+        let rows = tx.all(sql, values![job, now, limit]).await?;
+        let mut due = rows.iter().map(|row| read_due(job, row)).collect::<Result<Vec<_>, Fault>>()?;
+        let taken = taken_lanes(&mut tx, job, &due).await?;
+        for replica in &mut due {
+            let others = taken.get(&replica.key.unit).into_iter().flatten();
+            replica.taken = others.filter(|(number, _)| *number != replica.key.replica).map(|(_, lane)| *lane).collect();
+        }
+        Ok(due)
+    }
+}
+
+/// Jobs under the owner's lease that are worth it, and when each lease ends.
+async fn held(tx: &mut Tx, owner: &str, now: Micros, limit: u32) -> Result<Vec<(JobId, Micros)>, Fault> {
+    let sql = format!(
+        "SELECT j.id, l.until FROM leases l JOIN jobs j ON j.id = l.job
+        WHERE l.owner = $2 AND {WORTH} ORDER BY j.id LIMIT $3"
+    );
+    let rows = tx.composed(sql, values![now, owner, limit]).await?;
+    rows.iter().map(|row| Ok((row.job(0)?, row.time(1)?))).collect()
+}
+
+/// Jobs under nobody's lease that are worth one.
+async fn free(tx: &mut Tx, owner: &str, now: Micros, limit: i64) -> Result<Vec<JobId>, Fault> {
+    let sql = format!(
+        "SELECT j.id FROM jobs j
+        WHERE {WORTH} AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.job = j.id AND (l.owner = $2 OR l.until > $1))
+        ORDER BY j.id LIMIT $3"
+    );
+    let rows = tx.composed(sql, values![now, owner, limit]).await?;
+    rows.iter().map(|row| row.job(0)).collect()
+}
+
+fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJob, Fault> {
+    Ok(ClaimedJob {
+        id: row.job(0)?,
+        customer: row.parsed(1)?,
+        weight: row.number(2)?,
+        spec,
+        brief: row.digest(3)?,
+        traceparent: row.opt_text(4)?,
+        stage_items: row.number(5)?,
+        last_stage: row.flag(6)?,
+        cursor: Cursor { stage: row.number(7)?, item: row.number(8)?, byte: row.number(9)?, unit: row.number(10)? },
+        progress: JobProgress {
+            items: row.number(11)?,
+            units: row.number(12)?,
+            fuel: row.fuel(13)?,
+            compute_us: row.number(14)?,
+            output_bytes: row.number(15)?,
+        },
+        admitted_at: row.time(16)?,
+        due: row.number(17)?,
+    })
+}
+
+fn read_due(job: JobId, row: &Row) -> Result<DueReplica, Fault> {
+    Ok(DueReplica {
+        key: UnitKey { job, unit: row.number(0)? }.replica(row.number(1)?),
+        lane: row.opt_number(2)?,
+        stage: row.number(3)?,
+        first: row.number(4)?,
+        end: row.number(5)?,
+        bytes: (row.number(6)?, row.number(7)?),
+        taken: Vec::new(),
+    })
+}
+
+/// For each unit its replicas that are on their way, computing or agreed, with their lanes.
+async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTreeMap<u32, Vec<(u16, u16)>>, Fault> {
+    let units: BTreeSet<u32> = due.iter().map(|replica| replica.key.unit).collect();
+    let rows = tx
+        .all_many(
+            "WITH k (job, unit) AS (VALUES",
+            units.into_iter().map(|unit| values![job, unit]).collect(),
+            ") SELECT r.unit, r.replica, r.lane FROM k JOIN replicas r ON r.job = k.job AND r.unit = k.unit
+            WHERE r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
+        )
+        .await?;
+    let mut taken: BTreeMap<u32, Vec<(u16, u16)>> = BTreeMap::new();
+    for row in &rows {
+        taken.entry(row.number(0)?).or_default().push((row.number(1)?, row.number(2)?));
+    }
+    Ok(taken)
+}

@@ -1,0 +1,157 @@
+//! Connecting: which database, how many connections, and the settings that make a commit durable.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::Clock;
+use ports::clock::SystemClock;
+use ports::store::StoreError;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::fault::Fault;
+use crate::specs::Specs;
+use crate::sql::Tx;
+
+/// How often a transaction that lost a race is tried again before the caller is told to come later.
+pub(crate) const MAX_ATTEMPTS: u32 = 4;
+/// A statement of the store touches a page of rows; one that takes this long hangs on something.
+const STATEMENT_TIMEOUT: &str = "30s";
+/// A transaction left open (its client froze) must not hold its locks for ever.
+const IDLE_TIMEOUT: &str = "60s";
+/// How large the write-ahead log may stay after a checkpoint.
+const WAL_BYTES: &str = "67108864";
+
+/// How to connect; the defaults suit one service process.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Connections at most: of PostgreSQL, or for reading beside SQLite's one writer.
+    pub max_connections: u32,
+    /// How long to wait for a connection, and in SQLite for another process's write, before `Unavailable`.
+    pub patience: Duration,
+    /// Tells when a job ended.
+    pub clock: Arc<dyn Clock>,
+    /// A bound on SQLite's file in pages of 4 KiB, beyond which the store is `Full`; the disk's if `None`.
+    pub max_pages: Option<u32>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { max_connections: 8, patience: Duration::from_secs(10), clock: Arc::new(SystemClock), max_pages: None }
+    }
+}
+
+pub(crate) enum Pools {
+    Sqlite { write: sqlx::SqlitePool, read: sqlx::SqlitePool },
+    Postgres(sqlx::PgPool),
+}
+
+/// The store over `PostgreSQL` or `SQLite`; implements all five traits of [`ports::store`].
+pub struct SqlStore {
+    pub(crate) pools: Pools,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) specs: Specs,
+}
+
+impl SqlStore {
+    /// Connects to `sqlite://PATH` (created if missing) or `postgres://USER:PASSWORD@HOST/DATABASE`, and tries the connection.
+    pub async fn connect(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
+        let pools = match url.split_once("://") {
+            Some(("sqlite", path)) => sqlite(Path::new(path), &options).await,
+            Some(("postgres" | "postgresql", _)) => postgres(url, &options).await,
+            _ => Err(StoreError::Corrupt {
+                operation: "connect",
+                detail: "the database's address is neither sqlite://PATH nor postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
+            }),
+        }?;
+        Ok(Self { pools, clock: options.clock, specs: Specs::default() })
+    }
+
+    /// Ends all connections, after what is under way.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let sign = async { self.read().await?.all("SELECT CAST(1 AS BIGINT)", Vec::new()).await };
+        sign.await.map(drop).map_err(|e| e.of("ping"))
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn write(&self) -> Result<Tx, Fault> {
+        Ok(match &self.pools {
+            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// Begins a transaction that sees one state of the database throughout.
+    pub(crate) async fn read(&self) -> Result<Tx, Fault> {
+        Ok(match &self.pools {
+            Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Pools::Postgres(pool) => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        })
+    }
+}
+
+async fn sqlite(path: &Path, options: &StoreOptions) -> Result<Pools, StoreError> {
+    let unreachable = |e: sqlx::Error| unreachable(format!("SQLite file {}", path.display()), e);
+    let base = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // In WAL mode anything less may lose the last commits with the power.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(options.patience)
+        .foreign_keys(false)
+        .pragma("journal_size_limit", WAL_BYTES);
+    let writer = match options.max_pages {
+        Some(pages) => base.clone().pragma("max_page_count", pages.to_string()),
+        None => base.clone(),
+    };
+    let pool = || SqlitePoolOptions::new().acquire_timeout(options.patience).idle_timeout(None).max_lifetime(None);
+    let write = pool().max_connections(1).connect_with(writer).await.map_err(unreachable)?;
+    let reader = base.read_only(true).create_if_missing(false);
+    let read = pool().max_connections(options.max_connections.max(1)).min_connections(1).connect_lazy_with(reader);
+    Ok(Pools::Sqlite { write, read })
+}
+
+async fn postgres(url: &str, options: &StoreOptions) -> Result<Pools, StoreError> {
+    let address: PgConnectOptions = url.parse().map_err(|e: sqlx::Error| StoreError::Corrupt {
+        operation: "connect",
+        // The address holds a password, so it is not repeated.
+        detail: format!("the database's address cannot be read: {e}"),
+    })?;
+    let place = format!(
+        "PostgreSQL at {}:{}, database {}",
+        address.get_host(),
+        address.get_port(),
+        address.get_database().unwrap_or_else(|| address.get_username())
+    );
+    let settings = address
+        .application_name("offpeak")
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_TIMEOUT)]);
+    let pool = PgPoolOptions::new().max_connections(options.max_connections.max(1)).acquire_timeout(options.patience);
+    Ok(Pools::Postgres(pool.connect_with(settings).await.map_err(|e| unreachable(place, e))?))
+}
+
+/// An error at the first connection names the place, never the password.
+fn unreachable(place: String, error: sqlx::Error) -> StoreError {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{place} cannot be opened")]
+    struct Unreachable {
+        place: String,
+        source: sqlx::Error,
+    }
+    StoreError::Unavailable { operation: "connect", source: Box::new(Unreachable { place, source: error }) }
+}

@@ -1,0 +1,126 @@
+//! What people ask: jobs, their outputs, their usage.
+
+use async_trait::async_trait;
+use ports::store::{
+    CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, StoreError, UnitCounts, UsageFilter,
+};
+use protocol::job::{Certificate, ItemCounts, JobState};
+use protocol::usage::Usage;
+use protocol::{CustomerName, Format, JobId, codec};
+
+use crate::connect::SqlStore;
+use crate::facts::{self, JOB, JOB_COLUMNS, Tally};
+use crate::fault::Fault;
+use crate::sql::{Row, Tx, Value, values};
+use crate::{attempt, specs};
+
+#[async_trait]
+impl ReportStore for SqlStore {
+    async fn job(&self, job: JobId) -> Result<Option<JobReport>, StoreError> {
+        let found = attempt!("read job", self.try_reports("WHERE id = $1", values![job]))?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn job_of_submission(&self, customer: &CustomerName, submission: &str) -> Result<Option<JobId>, StoreError> {
+        attempt!("find job of submission", self.try_job_of_submission(customer, submission))
+    }
+
+    async fn jobs(&self, customer: Option<&CustomerName>, limit: u32) -> Result<Vec<JobReport>, StoreError> {
+        match customer {
+            Some(name) => {
+                let wanted = "WHERE customer = $1 ORDER BY id DESC LIMIT $2";
+                attempt!("read jobs", self.try_reports(wanted, values![name, limit]))
+            }
+            None => attempt!("read jobs", self.try_reports("ORDER BY id DESC LIMIT $1", values![limit])),
+        }
+    }
+
+    async fn failed_items(&self, job: JobId, from: u64, limit: u32) -> Result<Vec<FailedItem>, StoreError> {
+        attempt!("read failed items", self.try_failed_items(job, from, limit))
+    }
+
+    async fn outputs(&self, job: JobId, from: u64) -> Result<OutputPage, StoreError> {
+        attempt!("read outputs", self.try_outputs(job, from))
+    }
+
+    async fn usage(&self, filter: &UsageFilter, after: i64, limit: u32) -> Result<Vec<(i64, Usage)>, StoreError> {
+        attempt!("read usage", self.try_usage(filter, after, limit))
+    }
+
+    async fn usage_totals(&self, filter: &UsageFilter) -> Result<Vec<CustomerTotals>, StoreError> {
+        attempt!("sum usage", self.try_usage_totals(filter))
+    }
+}
+
+impl SqlStore {
+    async fn try_job_of_submission(&self, customer: &CustomerName, submission: &str) -> Result<Option<JobId>, Fault> {
+        let mut tx = self.read().await?;
+        let sql = "SELECT id FROM jobs WHERE customer = $1 AND submission = $2";
+        tx.first(sql, values![customer, submission]).await?.map(|row| row.job(0)).transpose()
+    }
+
+    async fn try_reports(&self, wanted: &str, values: Vec<Value>) -> Result<Vec<JobReport>, Fault> {
+        let mut tx = self.read().await?;
+        let sql = format!("{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate FROM jobs {wanted}");
+        let rows = tx.composed(sql, values).await?;
+        let jobs = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
+        let specs = self.specs.load(&mut tx, &jobs).await?;
+        let mut reports = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (facts, tally) = facts::read_job(row, specs::of(&specs, row.job(0)?)?)?;
+            let mut report = read_report(row, facts, tally)?;
+            if report.state == JobState::Running {
+                read_counts(&mut tx, &mut report).await?;
+            }
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+}
+
+/// A report of the columns after [`JOB`]; what must be counted is still zero.
+fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result<JobReport, Fault> {
+    let column = |n: usize| JOB_COLUMNS + n;
+    let certificate = row.opt_bytes(column(6))?;
+    let certificate: Option<Certificate> =
+        certificate.map(|bytes| codec::decode("certificate", &bytes, Format::MessagePack)).transpose()?;
+    let so_far = ItemCounts {
+        submitted: row.number(column(1))?,
+        succeeded: tally.sums.items_succeeded,
+        failed: tally.sums.items_failed,
+        cancelled: 0,
+    };
+    Ok(JobReport {
+        id: facts.id,
+        customer: facts.customer,
+        submission: row.text(column(0))?,
+        spec: facts.spec,
+        state: facts.state,
+        items: certificate.as_ref().map_or(so_far, |certificate| certificate.items),
+        usage: tally.sums.usage,
+        stage: (tally.stage, row.number(column(2))?),
+        last_stage: row.flag(column(3))?,
+        cut: row.number(column(4))?,
+        units: UnitCounts { valid: tally.sums.usage.units, failed: tally.failed_units, ..UnitCounts::default() },
+        next_due_at: None,
+        last_reason: tally.last_reason,
+        admitted_at: facts.admitted_at,
+        ended_at: row.opt_time(column(5))?,
+        deadline_at: facts.deadline_at,
+        certificate,
+    })
+}
+
+/// Counts what a running job has open, waiting and on its way.
+async fn read_counts(tx: &mut Tx, report: &mut JobReport) -> Result<(), Fault> {
+    let sql = "SELECT (SELECT COUNT(*) FROM units WHERE job = $1 AND state = 'open'),
+        (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'due'),
+        (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'sent'),
+        (SELECT MIN(not_before) FROM replicas WHERE job = $1 AND state = 'due')";
+    let Some(row) = tx.first(sql, values![report.id]).await? else { return Ok(()) };
+    report.units.open = row.number(0)?;
+    report.units.replicas_due = row.number(1)?;
+    report.units.replicas_sent = row.number(2)?;
+    report.next_due_at = row.opt_time(3)?;
+    Ok(())
+}
