@@ -4,6 +4,8 @@
 //! [`Scope::spawn_background`](crate::Scope::spawn_background) and the scope's closing token, so that a drain can be
 //! watched to its end.
 
+mod bounded;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,8 +19,17 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use bounded::Bounded;
+
 use crate::health::{Liveness, Readiness, Silent};
 use crate::metrics::{self, Metrics};
+
+/// Probes and a few scrapers need a handful; the rest waits in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long one connection may live: longer than any scrape interval, so that scrapers keep theirs, yet an idle or
+/// slow client gives its place back.
+const CONNECTION_LIFE: Duration = Duration::from_mins(3);
 
 /// How long requests under way may take once the process closes; scrapes take milliseconds.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -61,6 +72,11 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 
 /// Serves until `shutdown`, then lets requests under way finish for a moment.
 pub async fn run(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> Result<(), AdminError> {
+    let bounded = Bounded::new(listener, MAX_CONNECTIONS, CONNECTION_LIFE);
+    serve(bounded, admin, shutdown).await
+}
+
+async fn serve(listener: Bounded, admin: Admin, shutdown: CancellationToken) -> Result<(), AdminError> {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -125,14 +141,19 @@ mod tests {
     use crate::scope::{Ended, Reason, Scope};
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(address).await.expect("connect");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("send");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("receive");
+        let answer = exchange(address, path).await.expect("exchange");
         let status = answer.split(' ').nth(1).expect("status").parse().expect("number");
         let body = answer.split_once("\r\n\r\n").expect("body").1.to_owned();
         (status, body)
+    }
+
+    async fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 
     #[tokio::test]
@@ -177,6 +198,29 @@ mod tests {
         let ended = scope.join(Duration::from_secs(30)).await.expect("drained");
         assert_eq!(ended, Ended::Drained(Reason::Request("test".to_owned())));
         assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
+    }
+
+    #[tokio::test]
+    async fn an_idle_client_keeps_nobody_out_for_ever() {
+        let admin = Admin {
+            readiness: Readiness::new(),
+            liveness: Liveness::new(),
+            metrics: Metrics::new("test", "0").expect("metrics"),
+        };
+        let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
+        let address = listener.local_addr().expect("address");
+        let one_place = Bounded::new(listener, 1, Duration::from_millis(500));
+        let scope = Scope::new();
+        let shutdown = scope.closing();
+        scope.spawn_background("admin", async move { Ok(serve(one_place, admin, shutdown).await?) });
+        scope.spawn("clients", async move {
+            let _idle = TcpStream::connect(address).await?;
+            // On a crowded machine one's own short life may end first: try again, it is the idle client that matters.
+            let answered = async { while !exchange(address, "/livez").await.is_ok_and(|answer| answer.contains("200 OK")) {} };
+            tokio::time::timeout(Duration::from_secs(30), answered).await?;
+            Ok(())
+        });
+        scope.join(Duration::from_secs(30)).await.expect("both ended");
     }
 
     #[tokio::test]
