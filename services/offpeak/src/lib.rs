@@ -1,1 +1,3 @@
-//! Placeholder until the service is built.
+//! The command line of the grid: job files, submission, progress, outputs, usage, and the whole grid in one process.
+
+pub mod jobfile;
