@@ -1,13 +1,13 @@
 //! Logs by tracing-subscriber on stderr, as JSON for machines or as text for people.
 
 use std::io::{IsTerminal, stderr};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -49,10 +49,10 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     if *installed {
         return Ok(());
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(stderr);
+    let coloured = stderr().is_terminal();
     match format {
-        Format::Human => builder.with_ansi(stderr().is_terminal()).with_target(false).finish().try_init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).finish().try_init(),
+        Format::Human => human(parsed, coloured, stderr).try_init(),
+        Format::Json => json(parsed, stderr).try_init(),
     }
     .map_err(TelemetryError::Install)?;
     if format == Format::Json {
@@ -66,9 +66,76 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+fn human<W>(filter: EnvFilter, coloured: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    builder.with_ansi(coloured).with_target(false).finish()
+}
+
+fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    builder.json().flatten_event(true).with_current_span(false).finish()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use tracing::subscriber::with_default;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("lines").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("lines").clone()).expect("utf-8")
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_the_fields_at_its_top() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        with_default(json(EnvFilter::new("info"), move || writer.clone()), || {
+            tracing::info!(customer = "radio", units = 3, "job accepted");
+            tracing::debug!("below the filter");
+        });
+        let text = lines.text();
+        let line: serde_json::Value = serde_json::from_str(text.trim()).expect("one object");
+        assert_eq!(line["message"], "job accepted");
+        assert_eq!((&line["customer"], &line["units"]), (&"radio".into(), &3.into()));
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn a_human_line_is_plain_without_a_terminal() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        with_default(human(EnvFilter::new("warn"), false, move || writer.clone()), || {
+            tracing::warn!(check = "broker", "not ready");
+            tracing::info!("below the filter");
+        });
+        let text = lines.text();
+        assert!(text.ends_with(" WARN not ready check=\"broker\"\n"), "{text:?}");
+    }
 
     #[test]
     fn a_second_init_is_harmless_and_a_bad_filter_is_named() {
