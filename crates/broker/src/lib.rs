@@ -2,7 +2,9 @@
 
 pub mod limits;
 pub mod memory;
+pub mod rabbit;
 pub mod topology;
 
 pub use memory::MemoryBroker;
+pub use rabbit::{RabbitBroker, RabbitSettings};
 pub use topology::{Topology, TopologyError};

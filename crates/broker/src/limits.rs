@@ -37,19 +37,36 @@ impl Limits {
     pub const WORKER: Self = Self { messages: 10_000, bytes: 256 * MIB, deliveries: DELIVERY_LIMIT };
 }
 
-/// Refuses a body that no broker would take, before anything of its batch is published.
-pub(crate) fn check_bodies(messages: &[Outgoing]) -> Result<(), BrokerError> {
-    match messages.iter().find(|message| message.body.len() > MAX_BODY_BYTES) {
-        None => Ok(()),
-        Some(message) => Err(BrokerError::Refused {
-            operation: "publish",
-            object: message.exchange.clone(),
-            reason: format!(
-                "the body of message {:?} has {} bytes and the limit is {MAX_BODY_BYTES}; send it in parts",
-                message.properties.message_id,
-                message.body.len()
-            ),
-        }),
+/// The longest name, key or property that AMQP can carry.
+const MAX_TEXT_BYTES: usize = 255;
+
+/// Refuses what no broker would take, before anything of its batch is published.
+pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
+    for message in messages {
+        let bytes = message.body.len();
+        if bytes > MAX_BODY_BYTES {
+            let reason = format!("its body has {bytes} bytes and the limit is {MAX_BODY_BYTES}; send it in parts");
+            return Err(refused(message, &reason));
+        }
+        let properties = &message.properties;
+        let optional = [&properties.content_type, &properties.correlation_id, &properties.user_id];
+        let texts = [&message.exchange, &message.routing_key, &properties.message_id, &properties.kind];
+        let headers = properties.headers.iter().map(|(name, _)| name);
+        let mut texts = texts.into_iter().chain(optional.into_iter().flatten()).chain(headers);
+        if let Some(long) = texts.find(|text| text.len() > MAX_TEXT_BYTES) {
+            let start: String = long.chars().take(40).collect();
+            return Err(refused(message, &format!("{start:?}… is longer than {MAX_TEXT_BYTES} bytes; shorten it")));
+        }
+    }
+    Ok(())
+}
+
+fn refused(message: &Outgoing, reason: &str) -> BrokerError {
+    let id: String = message.properties.message_id.chars().take(40).collect();
+    BrokerError::Refused {
+        operation: "publish",
+        object: message.exchange.chars().take(80).collect(),
+        reason: format!("message {id:?} cannot be sent: {reason}"),
     }
 }
 

@@ -19,7 +19,7 @@ use self::consumer::MemoryConsumer;
 use self::queue::{Queue, Shape};
 use self::route::Exchange;
 use self::state::State;
-use crate::limits::{Limits, check_bodies};
+use crate::limits::{Limits, check};
 use crate::topology::{QueueSpec, Topology, TopologyError, customer};
 
 /// The broker; clones share all queues, as connections to one broker do.
@@ -140,7 +140,7 @@ impl State {
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn publish(&self, messages: Vec<Outgoing>, patience: Duration) -> Result<Vec<Confirm>, BrokerError> {
-        check_bodies(&messages)?;
+        check(&messages)?;
         if !self.takes_messages(patience).await {
             return Ok(vec![Confirm::Unknown; messages.len()]);
         }

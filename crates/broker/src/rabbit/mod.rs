@@ -1,0 +1,154 @@
+//! The broker over `RabbitMQ`: supervised connections apart for publishing and consuming, pooled ones for control.
+
+mod backoff;
+mod board;
+mod consumer;
+mod control;
+mod errors;
+mod line;
+mod own_queues;
+mod properties;
+mod publisher;
+mod pump;
+mod session;
+mod settings;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ports::broker::{Broker, BrokerError, Confirm, Consumer, Depth, Link, Outgoing};
+use protocol::{CustomerName, HostId};
+use tokio::time::timeout;
+
+use self::consumer::RabbitConsumer;
+use self::control::Control;
+use self::errors::{refusal, way_out};
+use self::line::Line;
+use self::own_queues::OwnQueues;
+use self::publisher::Publisher;
+use self::settings::Target;
+pub use self::settings::{RabbitSettings, UrlError};
+use crate::limits::check;
+use crate::topology::{Topology, TopologyError, customer};
+
+/// `RabbitMQ`; the connections are kept up by its tasks, which end when it is dropped.
+pub struct RabbitBroker {
+    publishing: Arc<Line>,
+    consuming: Arc<Line>,
+    publisher: Publisher,
+    control: Control,
+    own: Arc<OwnQueues>,
+}
+
+impl RabbitBroker {
+    /// Starts connecting and returns at once, within a tokio runtime: a broker that is away is waited for, and only a
+    /// URL that cannot be read is an error.
+    pub fn connect(settings: &RabbitSettings) -> Result<Self, UrlError> {
+        let target = Target::new(settings)?;
+        let patience = settings.setup_patience_ms.map(Duration::from_millis);
+        let control = Control::new(target.clone(), settings.control_connections, patience).map_err(UrlError::from)?;
+        let publishing = Arc::new(Line::new(target.clone(), "publish"));
+        let consuming = Arc::new(Line::new(target, "consume"));
+        let publisher = Publisher::start(Arc::clone(&publishing), usize::from(settings.publish_window));
+        Ok(Self { publishing, consuming, publisher, control, own: Arc::default() })
+    }
+
+    /// Declares the topology, or with `declare = false` only checks that all of it is there; waits for a broker that is away.
+    pub async fn ensure_topology(&self, topology: &Topology, declare: bool) -> Result<(), TopologyError> {
+        self.control.ensure(topology, declare).await
+    }
+
+    /// Ends all connections politely; what is published or consumed after this is refused as closed.
+    pub async fn close(&self) {
+        self.publisher.stop();
+        self.control.close();
+        futures::join!(self.publishing.close(), self.consuming.close());
+    }
+
+    /// The broker's address, without user and password.
+    pub fn address(&self) -> &str {
+        &self.publishing.target().address
+    }
+
+    /// A channel of the consuming connection within its timeout, for what only that connection may do.
+    async fn own_channel(&self, operation: &str) -> Result<lapin::Channel, BrokerError> {
+        let waited = self.consuming.target().timeout;
+        match timeout(waited, self.consuming.channel()).await {
+            Ok(channel) => channel,
+            Err(_) => Err(self.unreachable(operation, waited, &self.consuming.state())),
+        }
+    }
+
+    fn unreachable(&self, operation: &str, waited: Duration, link: &Link) -> BrokerError {
+        let last = match link {
+            Link::Up => "no answer".to_owned(),
+            Link::Blocked(reason) | Link::Down(reason) => reason.clone(),
+        };
+        BrokerError::Unreachable { operation: format!("{operation} at {}", self.address()), waited, last }
+    }
+}
+
+fn lost(operation: &'static str, object: &str, error: &lapin::Error) -> BrokerError {
+    match refusal(error) {
+        Some((code, text)) => {
+            let reason = format!("{text}; {}", way_out(code));
+            BrokerError::Refused { operation, object: object.to_owned(), reason }
+        }
+        None => BrokerError::Unreachable {
+            operation: format!("{operation} of {object}"),
+            waited: Duration::ZERO,
+            last: error.to_string(),
+        },
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitBroker {
+    async fn publish(&self, messages: Vec<Outgoing>, patience: Duration) -> Result<Vec<Confirm>, BrokerError> {
+        check(&messages)?;
+        self.publisher.publish(messages, patience).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, BrokerError> {
+        let patience = self.consuming.target().timeout * 2; // one to connect, one to subscribe
+        let (line, own) = (Arc::clone(&self.consuming), Arc::clone(&self.own));
+        Ok(Box::new(RabbitConsumer::start(line, own, queue, prefetch, patience).await?))
+    }
+
+    async fn depth(&self, queue: &str) -> Result<Option<Depth>, BrokerError> {
+        if !self.own.contains(queue) {
+            return self.control.depth(queue).await;
+        }
+        let channel = self.own_channel("depth").await?;
+        match control::inspect(&channel, queue).await {
+            Ok(depth) => Ok(Some(depth)),
+            Err(error) if refusal(&error).is_some_and(|(code, _)| code == errors::NOT_FOUND) => Ok(None),
+            Err(error) => Err(lost("depth", queue, &error)),
+        }
+    }
+
+    async fn declare_worker_queue(&self, host: &HostId) -> Result<String, BrokerError> {
+        let queue = self.own.add(host);
+        let channel = self.consuming.channel().await?;
+        match self.own.declare(&channel, &queue).await {
+            Err(error) if refusal(&error).is_some() => Err(lost("declare", &queue, &error)),
+            // Lost on the way: each subscription to it declares it again.
+            Ok(()) | Err(_) => Ok(queue),
+        }
+    }
+
+    async fn declare_customer(&self, name: &CustomerName) -> Result<(), BrokerError> {
+        self.control.declare_queue(&customer(name)).await
+    }
+
+    fn link(&self) -> Link {
+        match (self.publishing.state(), self.consuming.state()) {
+            (Link::Down(reason), _) => Link::Down(reason),
+            (_, Link::Down(reason)) if self.consuming.is_used() => Link::Down(reason),
+            (Link::Blocked(reason), _) => Link::Blocked(reason),
+            (Link::Up, _) => Link::Up,
+        }
+    }
+}

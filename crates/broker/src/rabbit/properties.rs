@@ -1,0 +1,101 @@
+//! Between our properties and AMQP's, both ways.
+
+use lapin::BasicProperties;
+use lapin::message::Delivery as Received;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use ports::broker::{Delivery, Outgoing, Properties, Tag};
+
+use crate::limits::is_brokers_header;
+
+/// Survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+/// W3C trace context travels as a header of this name.
+const TRACEPARENT: &str = "traceparent";
+/// Counted by quorum queues.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+/// The history of a dead letter.
+const DEATHS: &str = "x-death";
+/// Where a dead letter was first published to, taken out of its history.
+const FIRST_KEY: &str = "x-first-death-routing-key";
+
+/// AMQP's properties of a message; the lengths are checked before ([`crate::limits::check`]).
+pub(super) fn to_amqp(outgoing: &Outgoing) -> BasicProperties {
+    let ours = &outgoing.properties;
+    let mut headers = FieldTable::default();
+    for (name, value) in ours.headers.iter().filter(|(name, _)| !is_brokers_header(name)) {
+        headers.insert(short(name), AMQPValue::LongString(value.as_str().into()));
+    }
+    if let Some(trace) = &ours.traceparent {
+        headers.insert(short(TRACEPARENT), AMQPValue::LongString(trace.as_str().into()));
+    }
+    let mut amqp = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(short(&ours.message_id))
+        .with_type(short(&ours.kind))
+        .with_headers(headers);
+    if let Some(content_type) = &ours.content_type {
+        amqp = amqp.with_content_type(short(content_type));
+    }
+    if let Some(correlation_id) = &ours.correlation_id {
+        amqp = amqp.with_correlation_id(short(correlation_id));
+    }
+    if let Some(user_id) = &ours.user_id {
+        amqp = amqp.with_user_id(short(user_id));
+    }
+    amqp
+}
+
+/// A text of at most 255 bytes; anything longer was refused before, so nothing is cut here.
+pub(super) fn short(text: &str) -> ShortString {
+    ShortString::try_new(text).unwrap_or_default()
+}
+
+/// What was received, in our words.
+pub(super) fn from_amqp(received: Received, tag: Tag) -> Delivery {
+    let amqp = &received.properties;
+    let text = |value: &Option<ShortString>| value.as_ref().map(|text| text.as_str().to_owned());
+    let mut headers = Vec::new();
+    let (mut traceparent, mut delivery_count) = (None, 0);
+    for (name, value) in amqp.headers().iter().flat_map(FieldTable::inner) {
+        match (name.as_str(), value) {
+            (DELIVERY_COUNT, count) => delivery_count = count_of(count),
+            (DEATHS, deaths) => headers.extend(first_key(deaths).map(|key| (FIRST_KEY.to_owned(), key))),
+            (TRACEPARENT, value) => traceparent = text_of(value),
+            (name, value) => headers.extend(text_of(value).map(|value| (name.to_owned(), value))),
+        }
+    }
+    headers.sort();
+    let properties = Properties {
+        message_id: text(amqp.message_id()).unwrap_or_default(),
+        kind: text(amqp.kind()).unwrap_or_default(),
+        content_type: text(amqp.content_type()),
+        correlation_id: text(amqp.correlation_id()),
+        user_id: text(amqp.user_id()),
+        traceparent,
+        headers,
+    };
+    Delivery {
+        tag,
+        routing_key: received.routing_key.to_string(),
+        redelivered: received.redelivered,
+        delivery_count,
+        properties,
+        body: received.data,
+    }
+}
+
+fn text_of(value: &AMQPValue) -> Option<String> {
+    let bytes = value.as_long_string().map(|text| text.as_bytes().to_vec());
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).or_else(|| value.as_short_string().map(ToString::to_string))
+}
+
+fn count_of(value: &AMQPValue) -> u32 {
+    let count = value.as_long_long_int().or_else(|| value.as_long_int().map(i64::from));
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
+
+/// The routing key of the oldest death: the history begins with the latest.
+fn first_key(deaths: &AMQPValue) -> Option<String> {
+    let oldest = deaths.as_array()?.as_slice().last()?.as_field_table()?;
+    text_of(oldest.inner().get("routing-keys")?.as_array()?.as_slice().first()?)
+}

@@ -1,0 +1,248 @@
+//! The publisher's window: what waits, what is in flight, and how confirms and returns find their message.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
+use lapin::message::BasicReturnMessage;
+use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Confirmation, Error};
+use ports::broker::{BrokerError, Confirm, Outgoing};
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
+
+use super::board::Board;
+use super::errors::{refusal, way_out};
+use super::properties::{short, to_amqp};
+use super::publisher::Call;
+
+/// Bodies in flight at most, so that a window of the largest ones stays in memory.
+const FLYING_BYTES: usize = 64 * 1024 * 1024;
+
+/// How often the channel's own state is looked at, should no event tell of its end.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Why one channel's run ended.
+pub(super) enum End {
+    /// Nobody publishes any more.
+    Closed,
+    /// A message was refused, which closed the channel; its caller knows.
+    Refused,
+    /// The channel or connection was lost.
+    Lost(Error),
+    /// The channel ended without a word.
+    Silent,
+}
+
+/// One message on its way.
+struct Slot {
+    board: Arc<Board>,
+    index: usize,
+    message: Arc<Outgoing>,
+    returned: bool,
+}
+
+type Outcome = (u64, Result<Confirmation, Error>);
+
+/// All messages on their way.
+pub(super) struct Pump {
+    window: usize,
+    waiting: VecDeque<Slot>,
+    /// In the order published; that is also the order of republishing.
+    flying: BTreeMap<u64, Slot>,
+    flying_bytes: usize,
+    confirms: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    next: u64,
+    /// How many messages are to be published one at a time, to find the one the broker refuses.
+    careful: usize,
+    /// Confirmed (true) or refused (false) by the broker, but returns may still mark them.
+    settled: Vec<(u64, bool)>,
+    error: Option<Error>,
+}
+
+impl Pump {
+    pub(super) fn new(window: usize) -> Self {
+        Self {
+            window: window.max(1),
+            waiting: VecDeque::new(),
+            flying: BTreeMap::new(),
+            flying_bytes: 0,
+            confirms: FuturesUnordered::new(),
+            next: 0,
+            careful: 0,
+            settled: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Publishes on a channel until it ends.
+    pub(super) async fn run(&mut self, channel: &Channel, calls: &mut mpsc::Receiver<Call>) -> End {
+        let mut watch = interval(WATCH);
+        loop {
+            self.fill(channel).await;
+            if self.settled.is_empty() && self.error.is_none() {
+                tokio::select! {
+                    Some(outcome) = self.confirms.next(), if !self.confirms.is_empty() => self.note(outcome),
+                    call = calls.recv(), if self.waiting.is_empty() => match call {
+                        Some(call) => self.accept(call),
+                        None => return End::Closed,
+                    },
+                    _ = watch.tick() => if !channel.status().connected() {
+                        self.collect(channel).await;
+                        return self.error.take().map_or(End::Silent, |error| self.end(error));
+                    },
+                }
+            }
+            self.collect(channel).await;
+            if self.error.is_some() {
+                self.hear_out(channel).await;
+                return self.error.take().map_or(End::Silent, |error| self.end(error));
+            }
+        }
+    }
+
+    /// Takes back what was in flight, to be published again, in order.
+    pub(super) fn retry(&mut self) {
+        self.confirms.clear();
+        self.settled.clear();
+        self.error = None;
+        self.flying_bytes = 0;
+        for (_, slot) in std::mem::take(&mut self.flying).into_iter().rev() {
+            self.waiting.push_front(slot);
+        }
+    }
+
+    fn accept(&mut self, call: Call) {
+        for (index, message) in call.messages.into_iter().enumerate() {
+            let board = Arc::clone(&call.board);
+            self.waiting.push_back(Slot { board, index, message: Arc::new(message), returned: false });
+        }
+    }
+
+    /// Publishes what waits, as far as the window goes.
+    async fn fill(&mut self, channel: &Channel) {
+        let window = if self.careful > 0 { 1 } else { self.window };
+        while self.error.is_none() && self.flying.len() < window && (self.flying_bytes < FLYING_BYTES || self.flying.is_empty()) {
+            let Some(slot) = self.waiting.pop_front() else { return };
+            if slot.board.is_abandoned() {
+                self.careful = self.careful.saturating_sub(1);
+                continue;
+            }
+            self.next += 1;
+            let (id, message) = (self.next, Arc::clone(&slot.message));
+            self.flying_bytes += message.body.len();
+            self.flying.insert(id, slot);
+            let mut outcome = publish(channel.clone(), id, message).boxed();
+            // The first poll hands the frames over, here and now: so the order is the order of the calls.
+            match futures::poll!(outcome.as_mut()) {
+                Poll::Ready(outcome) => self.note(outcome),
+                Poll::Pending => self.confirms.push(outcome),
+            }
+        }
+    }
+
+    fn note(&mut self, (id, outcome): Outcome) {
+        match outcome {
+            Ok(Confirmation::Ack(returned)) => {
+                self.settled.push((id, true));
+                self.mark(returned);
+            }
+            Ok(Confirmation::Nack(returned)) => {
+                self.settled.push((id, false));
+                self.mark(returned);
+            }
+            Ok(Confirmation::NotRequested) => self.settled.push((id, false)), // not in confirm mode: nothing is known
+            // What follows a refusal says only that the channel is gone; the refusal itself is what counts.
+            Err(error) if self.error.is_none() || refusal(&error).is_some() => self.error = Some(error),
+            Err(_) => {}
+        }
+    }
+
+    /// Marks the message that was returned. lapin hands a return to whichever confirm comes next, so the message is
+    /// found by what it says itself; its namesakes have the same route, and are returned as well.
+    fn mark(&mut self, returned: Option<BasicReturnMessage>) {
+        let Some(returned) = returned else { return };
+        let id = returned.properties.message_id().as_ref().map_or("", |id| id.as_str());
+        for slot in self.flying.values_mut() {
+            let message = &slot.message;
+            slot.returned |= message.properties.message_id == id
+                && message.exchange == returned.exchange.as_str()
+                && message.routing_key == returned.routing_key.as_str();
+        }
+    }
+
+    /// Tells callers what is settled.
+    ///
+    /// The broker returns a message before it confirms it, but with a confirm of many, lapin may hand the return to
+    /// another of them. All of one confirm is handed out under one lock, which `wait_for_confirms` takes when first
+    /// polled: so after that, the returns of all that is settled by now can be drained too.
+    async fn collect(&mut self, channel: &Channel) {
+        self.drain();
+        if self.settled.is_empty() {
+            return;
+        }
+        let settled = std::mem::take(&mut self.settled);
+        drop(futures::poll!(pin!(channel.wait_for_confirms())));
+        self.drain();
+        for (id, stored) in settled {
+            let Some(slot) = self.flying.remove(&id) else { continue };
+            self.flying_bytes -= slot.message.body.len();
+            self.careful = self.careful.saturating_sub(1);
+            let confirm = match (slot.returned, stored) {
+                (true, _) => Confirm::Unroutable,
+                (false, true) => Confirm::Stored,
+                (false, false) => Confirm::Refused,
+            };
+            slot.board.confirm(slot.index, confirm);
+        }
+    }
+
+    /// After an error the channel is dead, so that all confirms come at once: they may hold the reason, and late successes.
+    async fn hear_out(&mut self, channel: &Channel) {
+        let all = async {
+            while let Some(outcome) = self.confirms.next().await {
+                self.note(outcome);
+            }
+        };
+        if timeout(WATCH, all).await.is_err() {
+            tracing::debug!("a lost channel left confirms open; their messages are published again");
+        }
+        self.collect(channel).await;
+    }
+
+    fn drain(&mut self) {
+        while let Some(Some(outcome)) = self.confirms.next().now_or_never() {
+            self.note(outcome);
+        }
+    }
+
+    /// A refusal closes the channel without naming the message: if one alone was in flight it is that one, otherwise
+    /// all that were in flight are published again one at a time.
+    fn end(&mut self, error: Error) -> End {
+        let Some((code, text)) = refusal(&error) else { return End::Lost(error) };
+        if self.flying.len() == 1 && let Some((_, slot)) = self.flying.pop_first() {
+            self.careful = self.careful.saturating_sub(1);
+            slot.board.refuse(BrokerError::Refused {
+                operation: "publish",
+                object: slot.message.exchange.clone(),
+                reason: format!("{text}; {}", way_out(code)),
+            });
+        } else {
+            self.careful = self.flying.len();
+        }
+        End::Refused
+    }
+}
+
+async fn publish(channel: Channel, id: u64, message: Arc<Outgoing>) -> Outcome {
+    let (exchange, key) = (short(&message.exchange), short(&message.routing_key));
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    match channel.basic_publish(exchange, key, options, &message.body, to_amqp(&message)).await {
+        Ok(confirm) => (id, confirm.await),
+        Err(error) => (id, Err(error)),
+    }
+}

@@ -1,0 +1,113 @@
+//! How `RabbitMQ` is reached, with defaults, and its address without the password.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::ConnectionProperties;
+use lapin::uri::{AMQPScheme, AMQPUri};
+
+/// How `RabbitMQ` is reached.
+#[derive(Clone)]
+pub struct RabbitSettings {
+    /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS with the system's roots; `heartbeat` and
+    /// `connection_timeout` in its query win over the fields here.
+    pub url: String,
+    /// The connections' name in the broker's management pages, such as `producer`.
+    pub name: String,
+    /// Seconds between heartbeats; a silent connection is lost after two.
+    pub heartbeat_s: u16,
+    /// How long one attempt to connect may take, and one operation on a control connection.
+    pub connection_timeout_ms: u64,
+    /// Publishes in flight at most; confirms are found by scanning them, so 1,000 is the useful limit.
+    pub publish_window: u16,
+    /// Connections at most for declarations and depths, off the hot path.
+    pub control_connections: u16,
+    /// How long declarations are retried while the broker is away; `None` is as long as it takes.
+    pub setup_patience_ms: Option<u64>,
+}
+
+impl RabbitSettings {
+    /// Settings with defaults for everything but the URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            name: "offpeak".into(),
+            heartbeat_s: 20,
+            connection_timeout_ms: 5_000,
+            publish_window: 512,
+            control_connections: 2,
+            setup_patience_ms: None,
+        }
+    }
+}
+
+impl fmt::Debug for RabbitSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitSettings")
+            .field("url", &self.url.parse::<AMQPUri>().map_or_else(|_| "(not a URL)".into(), |uri| address(&uri)))
+            .field("name", &self.name)
+            .field("publish_window", &self.publish_window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a URL cannot be used; its text is not repeated, since it holds a password.
+#[derive(Debug, thiserror::Error)]
+#[error("broker URL is not valid: {0}; write amqp://user:password@host:port/vhost or amqps://…")]
+pub struct UrlError(String);
+
+impl From<String> for UrlError {
+    fn from(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
+/// Where and how to connect, checked.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) uri: AMQPUri,
+    /// The address without user and password, for messages.
+    pub(super) address: String,
+    pub(super) name: String,
+    pub(super) timeout: Duration,
+}
+
+impl Target {
+    pub(super) fn new(settings: &RabbitSettings) -> Result<Self, UrlError> {
+        let mut uri: AMQPUri = settings.url.parse().map_err(UrlError)?;
+        uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
+        let timeout_ms = *uri.query.connection_timeout.get_or_insert(settings.connection_timeout_ms);
+        let timeout = Duration::from_millis(timeout_ms.max(1));
+        Ok(Self { address: address(&uri), uri, name: settings.name.clone(), timeout })
+    }
+
+    /// The properties of a connection for one role; without lapin's recovery, which can leave a consumer silent for ever.
+    pub(super) fn properties(&self, role: &str) -> ConnectionProperties {
+        ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into())
+    }
+}
+
+fn address(uri: &AMQPUri) -> String {
+    let scheme = match uri.scheme {
+        AMQPScheme::AMQP => "amqp",
+        AMQPScheme::AMQPS => "amqps",
+    };
+    let vhost = if uri.vhost == "/" { String::new() } else { format!("/{}", uri.vhost) };
+    format!("{scheme}://{}:{}{vhost}", uri.authority.host, uri.authority.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_address_nor_debug_shows_the_password() {
+        let settings = RabbitSettings::new("amqp://ann:s3cret@broker.example:5673/grid?heartbeat=7");
+        let target = Target::new(&settings).unwrap();
+        assert_eq!(target.address, "amqp://broker.example:5673/grid");
+        assert_eq!(target.uri.query.heartbeat, Some(7));
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        let refused = Target::new(&RabbitSettings::new("http://ann:s3cret@x")).map(|_| ()).unwrap_err();
+        assert!(!refused.to_string().contains("s3cret"), "{refused}");
+    }
+}
