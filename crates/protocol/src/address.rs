@@ -23,6 +23,9 @@ pub const CUSTOMER_EXCHANGE: &str = "offpeak.customer";
 /// Dead letters; the routing key is the origin.
 pub const DEAD_EXCHANGE: &str = "offpeak.dead";
 
+/// A second copy of the dead letters of work, read by aggregators, which settle them as dead; the first stays parked.
+pub const DEAD_WORK_QUEUE: &str = "offpeak.outcomes.dead";
+
 /// Where a queue's dead letters are parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Origin {

@@ -56,6 +56,17 @@ impl Lanes {
         Some(chosen)
     }
 
+    /// Takes room on that lane; whether there was any.
+    pub fn take(&mut self, lane: u16) -> bool {
+        match self.rooms.iter_mut().find(|(number, room)| *number == lane && *room > 0) {
+            Some((_, room)) => {
+                *room -= 1;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The room over all lanes.
     pub fn room(&self) -> u32 {
         self.rooms.iter().fold(0, |sum, (_, room)| sum.saturating_add(*room))

@@ -20,9 +20,6 @@ pub struct Measured {
 
 /// The first units have so many items: enough to measure by, little to lose.
 const FIRST_ITEMS: u64 = 4;
-/// Before anything is measured at most so many units are cut, so that a job of long items spreads over the hosts
-/// without a job of short ones filling the queues with crumbs.
-pub const UNITS_BEFORE_MEASURE: u32 = 16;
 /// A unit is at most so many times larger than the mean so far: one odd measurement must not make a monster.
 const MAX_GROWTH: u64 = 8;
 /// Outputs of one unit are aimed at a fraction of a message.

@@ -13,6 +13,7 @@ pub mod admin;
 pub mod backoff;
 pub mod health;
 pub mod metrics;
+pub mod patience;
 pub mod scope;
 pub mod settings;
 pub mod signals;

@@ -1,1 +1,60 @@
-//! Placeholder until the service is built.
+//! The aggregator: settles outcomes (validates and meters), assembles jobs, replies to customers.
+
+mod assemble;
+mod decide;
+mod halve;
+mod metrics;
+mod mirror;
+mod relay;
+mod settings;
+mod settle;
+
+use std::sync::Arc;
+
+use ports::store::{BlobStore, SettlementStore};
+use ports::{Broker, Clock};
+use protocol::address;
+use service::Scope;
+
+pub use metrics::AggregatorMetrics;
+pub use settings::AggregatorSettings;
+
+/// What the aggregator needs of the store.
+pub trait AggregatorStore: SettlementStore + BlobStore {}
+
+impl<T: SettlementStore + BlobStore> AggregatorStore for T {}
+
+/// An aggregator's resources; clones share them.
+#[derive(Clone)]
+pub struct Aggregator {
+    /// Where outcomes come from and replies go to.
+    pub broker: Arc<dyn Broker>,
+    /// The truth.
+    pub store: Arc<dyn AggregatorStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How many shards outcomes are spread over; each is read by one aggregator at a time.
+    pub shards: u16,
+    /// The settings.
+    pub settings: Arc<AggregatorSettings>,
+    /// The counts.
+    pub metrics: AggregatorMetrics,
+}
+
+impl Aggregator {
+    /// Starts the aggregator's loops on the scope; they end with it.
+    pub fn start(self, scope: &Scope) {
+        let work = Arc::new(assemble::Touched::default());
+        let told = Arc::new(tokio::sync::Notify::new());
+        for shard in 0..self.shards {
+            let queue = address::outcomes_queue(shard);
+            let task = settle::run(self.clone(), settle::Source::Outcomes(queue.clone()), Arc::clone(&work), scope.stopping());
+            scope.spawn_loop(format!("settling of {queue}"), task);
+        }
+        let dead = settle::Source::DeadWork;
+        scope.spawn_loop("settling of dead work", settle::run(self.clone(), dead, Arc::clone(&work), scope.stopping()));
+        scope.spawn_loop("assembly", assemble::run(self.clone(), work, Arc::clone(&told), scope.stopping()));
+        scope.spawn_loop("replies", relay::run(self.clone(), told, scope.stopping()));
+        scope.spawn_loop("ledger mirror", mirror::run(self, scope.stopping()));
+    }
+}

@@ -49,6 +49,8 @@ pub struct ClaimedJob {
     pub brief: Digest,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
+    /// How many items the job's input has.
+    pub items: u64,
     /// How many items the current stage has.
     pub stage_items: u64,
     /// Whether the current stage is the last (its result is the job's).

@@ -1,0 +1,70 @@
+//! Trying until it works: for what is only away for a while, such as a database that restarts.
+
+use std::collections::hash_map::RandomState;
+use std::fmt::Display;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::Backoff;
+
+/// The first wait.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest wait: soon enough that a database's return is noticed at once.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Tries until an attempt succeeds, waiting longer each time; `None` if `stopping` is cancelled first.
+///
+/// The caller keeps what it holds meanwhile, so that its queue's prefetch becomes the back-pressure. The first
+/// failure and the recovery are logged, not each attempt; `what` reads as a sentence's subject.
+pub async fn until_done<T, E, F>(what: &str, stopping: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut backoff = Backoff::new(FIRST, LONGEST);
+    loop {
+        match attempt().await {
+            Ok(done) => {
+                if backoff.failures() > 0 {
+                    tracing::info!("{what} works again after {} failures", backoff.failures());
+                }
+                return Some(done);
+            }
+            Err(error) if backoff.failures() == 0 => tracing::warn!("{what} fails and is tried again: {error}"),
+            Err(error) => tracing::debug!("{what} still fails: {error}"),
+        }
+        let wait = backoff.next_delay(random);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stopping.cancelled() => return None,
+        }
+    }
+}
+
+/// A number from 0 to 1 for jitter, from the seed that the standard library draws for its hash maps.
+pub fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_tries_until_it_works_or_is_told_to_stop() {
+        let stopping = CancellationToken::new();
+        let mut failures = 0;
+        let done = until_done("the test", &stopping, || {
+            failures += 1;
+            let result = if failures < 40 { Err("away") } else { Ok(failures) };
+            async move { result }
+        });
+        assert_eq!(done.await, Some(40));
+        stopping.cancel();
+        let never = until_done("the test", &stopping, || async { Err::<(), _>("away") });
+        assert_eq!(never.await, None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The decision on a batch of outcomes: what the rules judge of each, as one settlement to be written.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
+use protocol::input::Input;
+use protocol::outcome::{Computed, Outcome, OutcomeResult};
+use protocol::usage::Usage;
+use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
+use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
+
+/// Where units of lines are to be cut: the middle item and where it begins in the blob.
+pub(crate) type Middles = BTreeMap<UnitKey, (u64, u64)>;
+/// Units of lines that are to be cut at an item, whose place in the blob is not known yet.
+pub(crate) type Lacking = Arc<Mutex<Vec<(UnitFacts, (Input, u64))>>>;
+/// Units ended by kind, and wasted time.
+pub(crate) type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+/// The tally's entry for wasted time.
+pub(crate) const WASTED_US: &str = "wasted_us";
+
+/// An outcome, examined.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrived {
+    pub(crate) key: ReplicaKey,
+    host: HostId,
+    finding: Finding,
+    computed: Option<Computed>,
+    compute_us: u64,
+}
+
+impl Arrived {
+    pub(crate) fn new(outcome: Outcome) -> Self {
+        let finding = settle::examine(&outcome);
+        let Outcome { replica, host, result, compute_us } = outcome;
+        let computed = match result {
+            OutcomeResult::Computed(computed) => Some(computed),
+            OutcomeResult::AppFailed { .. }
+            | OutcomeResult::TooLarge { .. }
+            | OutcomeResult::Interrupted { .. }
+            | OutcomeResult::Refused { .. }
+            | OutcomeResult::Dead { .. } => None,
+        };
+        Self { key: replica, host, finding, computed, compute_us }
+    }
+
+    /// What it says, as a metric's label.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.finding {
+            Finding::Computed { .. } => "computed",
+            Finding::Failed(_) => "failed",
+            Finding::TooLarge(_) => "too_large",
+            Finding::Interrupted(_) => "interrupted",
+            Finding::Refused(_) => "refused",
+        }
+    }
+}
+
+/// All that a decision needs, owned, since it is taken inside the store's transaction.
+pub(crate) struct Decision {
+    pub(crate) arrivals: Arc<Vec<Arrived>>,
+    pub(crate) middles: Middles,
+    pub(crate) lacking: Lacking,
+    pub(crate) tally: Tally,
+    pub(crate) now: Micros,
+}
+
+impl Decision {
+    /// Decides.
+    pub(crate) fn take(self, view: &SettlementView) -> Settlement {
+        let mut units: BTreeMap<UnitKey, UnitFacts> = view.units.iter().map(|unit| (unit.key, unit.clone())).collect();
+        let jobs: BTreeMap<JobId, &JobFacts> = view.jobs.iter().map(|job| (job.id, job)).collect();
+        let mut next_units: BTreeMap<JobId, u32> = view.jobs.iter().map(|job| (job.id, job.next_unit)).collect();
+        let mut draft = Draft { settlement: Settlement::default(), wasted: BTreeMap::new(), ends: BTreeMap::new() };
+        for arrived in self.arrivals.iter() {
+            let key = arrived.key.unit_key();
+            let (Some(unit), Some(job)) = (units.get_mut(&key), jobs.get(&key.job)) else {
+                tracing::debug!("an outcome of {} belongs to no unit here", arrived.key);
+                continue;
+            };
+            let mut judged = unit.clone();
+            let judgement = judge(&mut judged, job, arrived);
+            match judgement.end {
+                Some(End::Split { middle }) => {
+                    let Some(middle_byte) = self.middle_byte(unit, job, middle) else { continue };
+                    let next = next_units.entry(key.job).or_insert(job.next_unit);
+                    let replicas = u16::from(job.spec.quorum);
+                    let end = UnitEnd::Split { middle, middle_byte, unit: *next, replicas };
+                    *next += 1;
+                    draft.write(arrived, judgement, self.now, Some(UnitSettled { key, end }));
+                    units.remove(&key);
+                }
+                Some(End::Valid) => {
+                    let settled = valid(arrived, &judged, job, self.now);
+                    *unit = judged;
+                    draft.write(arrived, judgement, self.now, settled);
+                }
+                Some(End::Failed { ref reason }) => {
+                    let end = UnitEnd::Failed { reason: reason.clone() };
+                    *unit = judged;
+                    draft.write(arrived, judgement, self.now, Some(UnitSettled { key, end }));
+                }
+                None => {
+                    *unit = judged;
+                    draft.write(arrived, judgement, self.now, None);
+                }
+            }
+        }
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        *tally = draft.ends;
+        draft.settlement.wasted_us = draft.wasted.into_iter().collect();
+        draft.settlement
+    }
+
+    /// Where the unit's middle item begins in the input's blob; `None` if that must be read from the blob first.
+    fn middle_byte(&self, unit: &UnitFacts, job: &JobFacts, middle: u64) -> Option<u64> {
+        match &job.spec.input {
+            Input::Records { bytes, .. } if unit.stage == 0 => Some(middle.saturating_mul(u64::from(*bytes))),
+            Input::Lines { .. } if unit.stage == 0 => {
+                let known = self.middles.get(&unit.key).filter(|(item, _)| *item == middle);
+                if known.is_none() {
+                    let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+                    lacking.push((unit.clone(), (job.spec.input.clone(), middle)));
+                }
+                known.map(|(_, byte)| *byte)
+            }
+            Input::Range { .. } | Input::Items(_) | Input::Lines { .. } | Input::Records { .. } | Input::Grid(_) => Some(0),
+        }
+    }
+}
+
+fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
+    let policy = Policy { quorum: job.spec.quorum, max_failures: job.spec.max_failures, meter: job.meter.clone() };
+    // Spreads retries by which replica it is: two units that failed together come back apart.
+    let random = u64::from(arrived.key.unit).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(arrived.key.replica);
+    let arrival =
+        Arrival { replica: arrived.key.replica, host: &arrived.host, finding: arrived.finding.clone(), random: random >> 20 };
+    settle::judge(unit, &policy, arrival)
+}
+
+fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitSettled> {
+    let computed = arrived.computed.as_ref()?;
+    let failed_items = match &arrived.finding {
+        Finding::Computed { failed_items, .. } => *failed_items,
+        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => 0,
+    };
+    let output_bytes = u64::try_from(computed.output.len()).unwrap_or(u64::MAX);
+    let usage = Usage {
+        unit: unit.key,
+        customer: job.customer.clone(),
+        pool: job.spec.pool.clone(),
+        meter: computed.meter.clone(),
+        fuel: computed.fuel,
+        bytes: computed.input_bytes.saturating_add(output_bytes),
+        output: computed.digest,
+        recorded_at: now,
+    };
+    let end = UnitEnd::Valid { usage, output: computed.output.clone(), failed_items, compute_us: arrived.compute_us };
+    Some(UnitSettled { key: unit.key, end })
+}
+
+/// A settlement being written.
+struct Draft {
+    settlement: Settlement,
+    wasted: BTreeMap<JobId, u64>,
+    ends: BTreeMap<&'static str, u64>,
+}
+
+impl Draft {
+    fn write(&mut self, arrived: &Arrived, judgement: Judgement, now: Micros, end: Option<UnitSettled>) {
+        let unit = arrived.key.unit_key();
+        for (replica, state, reason) in judgement.ends {
+            let own = replica == arrived.key.replica;
+            self.settlement.replicas.push(ReplicaEnd {
+                key: unit.replica(replica),
+                state,
+                host: own.then(|| arrived.host.clone()),
+                vote: own.then(|| vote(&arrived.finding)).flatten(),
+                reason,
+                compute_us: if own { arrived.compute_us } else { 0 },
+            });
+        }
+        let due = judgement.due.into_iter().map(|(replica, wait)| (unit.replica(replica), now.plus(wait)));
+        self.settlement.due.extend(due);
+        if judgement.wasted {
+            *self.wasted.entry(unit.job).or_insert(0) += arrived.compute_us;
+            *self.ends.entry(WASTED_US).or_insert(0) += arrived.compute_us;
+        }
+        if let Some(end) = end {
+            let kind = match end.end {
+                UnitEnd::Valid { .. } => "valid",
+                UnitEnd::Failed { .. } => "failed",
+                UnitEnd::Split { .. } => "split",
+            };
+            *self.ends.entry(kind).or_insert(0) += 1;
+            self.settlement.units.push(end);
+        }
+    }
+}
+
+fn vote(finding: &Finding) -> Option<protocol::state::Vote> {
+    match finding {
+        Finding::Computed { vote, .. } => Some(vote.clone()),
+        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => None,
+    }
+}

@@ -1,0 +1,45 @@
+//! Where a line of a text begins: needed when a unit of lines is to be cut in two.
+
+use ports::store::{StoreError, UnitFacts};
+use protocol::blob::PART_BYTES;
+use protocol::input::Input;
+use service::CancellationToken;
+use service::patience::until_done;
+
+use crate::Aggregator;
+use crate::decide::Middles;
+
+/// Reads where the middles begin; `None` if the aggregator is stopping and the store is away.
+pub(crate) async fn middles(
+    aggregator: &Aggregator,
+    units: Vec<(UnitFacts, (Input, u64))>,
+    stopping: &CancellationToken,
+) -> Option<Middles> {
+    let mut middles = Middles::default();
+    for (unit, (input, middle)) in units {
+        let seek = || line_start(aggregator, &unit, &input, middle);
+        let byte = until_done("reading where a line begins", stopping, seek).await?;
+        middles.insert(unit.key, (middle, byte));
+    }
+    Some(middles)
+}
+
+async fn line_start(aggregator: &Aggregator, unit: &UnitFacts, input: &Input, middle: u64) -> Result<u64, StoreError> {
+    let Some(blob) = input.blob() else { return Ok(0) };
+    let (mut at, end) = unit.bytes;
+    let mut lines = middle.saturating_sub(unit.first);
+    while at < end && lines > 0 {
+        let part = aggregator.store.read_blob(blob, at, PART_BYTES).await?;
+        if part.is_empty() {
+            break;
+        }
+        for byte in part {
+            at += 1;
+            lines -= u64::from(byte == b'\n');
+            if lines == 0 {
+                break;
+            }
+        }
+    }
+    Ok(at)
+}

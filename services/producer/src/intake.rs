@@ -1,0 +1,149 @@
+//! Intake: reads what customers submit, each message in a task of its own, acknowledged when its effect is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::broker::{Delivery, Outgoing, Properties, Tag, Verdict};
+use protocol::address::{DEAD_EXCHANGE, Origin, SUBMIT_QUEUE};
+use protocol::blob::PutBlob;
+use protocol::job::{CancelJob, JobSpec};
+use protocol::reply::Problem;
+use protocol::{CodecError, CustomerName, Format, Message};
+use service::CancellationToken;
+use service::patience::until_done;
+use service::scope::TaskError;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::Producer;
+use crate::admit;
+
+/// Messages under way at once; the broker keeps the rest. A message holds 8 MiB at most.
+const PREFETCH: u16 = 32;
+/// Publishing a dead letter waits so long before the message is given back instead.
+const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs until stopped; what is not done by then goes back to the queue.
+pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
+    let consumer = producer.broker.consume(SUBMIT_QUEUE, PREFETCH).await?;
+    let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            Some(done) = tasks.join_next() => consumer.settle(&settled(done, &mut tasks)?).await.map(drop)?,
+            batch = consumer.next(usize::from(PREFETCH)) => {
+                for delivery in batch? {
+                    let (producer, wake, stopping) = (producer.clone(), Arc::clone(&wake), stopping.clone());
+                    tasks.spawn(async move { (delivery.tag, handle(&producer, delivery, &wake, &stopping).await) });
+                }
+            }
+        }
+    }
+    consumer.cancel().await?;
+    while let Some(done) = tasks.join_next().await {
+        consumer.settle(&settled(done, &mut tasks)?).await?;
+    }
+    Ok(())
+}
+
+/// This result and those that are there already: one settlement.
+fn settled(
+    first: Result<(Tag, Verdict), tokio::task::JoinError>,
+    tasks: &mut JoinSet<(Tag, Verdict)>,
+) -> Result<Vec<(Tag, Verdict)>, TaskError> {
+    let mut verdicts = vec![first?];
+    while let Some(done) = tasks.try_join_next() {
+        verdicts.push(done?);
+    }
+    Ok(verdicts)
+}
+
+async fn handle(producer: &Producer, delivery: Delivery, wake: &Notify, stopping: &CancellationToken) -> Verdict {
+    let Ok(customer) = CustomerName::new(delivery.routing_key.clone()) else {
+        let cause = format!("routing key {:?} is no customer's name", delivery.routing_key);
+        return park(producer, delivery, &cause).await;
+    };
+    if let Some(user) = delivery.properties.user_id.clone().filter(|user| user != customer.as_str()) {
+        return park(producer, delivery, &format!("user {user} published as customer {customer}")).await;
+    }
+    let request = match read(&delivery) {
+        Ok(request) => request,
+        Err(error) => {
+            let problem = Problem::new(400, "undecodable", "Message cannot be decoded", error.to_string());
+            let told = admit::refuse(producer, &customer, &delivery.properties, problem, stopping).await;
+            return if told { park(producer, delivery, &error.to_string()).await } else { Verdict::Requeue };
+        }
+    };
+    let done = match request {
+        Request::Put(part) => put(producer, &customer, &delivery.properties, &part, stopping).await,
+        Request::Submit(spec) => admit::submit(producer, &customer, &delivery.properties, *spec, stopping).await,
+        Request::Cancel(cancel) => admit::cancel(producer, &customer, &delivery.properties, &cancel, stopping).await,
+        Request::Unknown => {
+            let detail = format!("type {:?} is none that this grid knows", delivery.properties.kind);
+            let problem = Problem::new(400, "unknown-type", "Unknown message type", detail);
+            admit::refuse(producer, &customer, &delivery.properties, problem, stopping).await
+        }
+    };
+    wake.notify_one();
+    if done { Verdict::Ack } else { Verdict::Requeue }
+}
+
+enum Request {
+    Put(PutBlob),
+    Submit(Box<JobSpec>),
+    Cancel(CancelJob),
+    Unknown,
+}
+
+fn read(delivery: &Delivery) -> Result<Request, CodecError> {
+    let format = Format::from_content_type(delivery.properties.content_type.as_deref())?;
+    Ok(match delivery.properties.kind.as_str() {
+        PutBlob::KIND => Request::Put(PutBlob::from_bytes(&delivery.body, format)?),
+        JobSpec::KIND => Request::Submit(Box::new(JobSpec::from_bytes(&delivery.body, format)?)),
+        CancelJob::KIND => Request::Cancel(CancelJob::from_bytes(&delivery.body, format)?),
+        _ => Request::Unknown,
+    })
+}
+
+async fn put(
+    producer: &Producer,
+    customer: &CustomerName,
+    properties: &Properties,
+    part: &PutBlob,
+    stopping: &CancellationToken,
+) -> bool {
+    let put = || producer.store.put_part(part.digest, part.size, part.offset, &part.data);
+    match until_done("storing a part of a blob", stopping, put).await {
+        Some(true) => true,
+        Some(false) => {
+            let detail = format!(
+                "part at {} of blob {} ({} bytes) has a wrong offset or size, or the parts are not of that digest: send all parts again",
+                part.offset, part.digest, part.size
+            );
+            let problem = Problem::new(422, "blob-mismatch", "Blob does not fit its digest", detail);
+            admit::refuse(producer, customer, properties, problem, stopping).await
+        }
+        None => false,
+    }
+}
+
+/// Parks a message that can have no effect with the dead letters, with its cause.
+pub(crate) async fn park(producer: &Producer, delivery: Delivery, cause: &str) -> Verdict {
+    park_as(producer, delivery, cause, Origin::Submit).await
+}
+
+/// Parks a message of that origin.
+pub(crate) async fn park_as(producer: &Producer, delivery: Delivery, cause: &str, origin: Origin) -> Verdict {
+    tracing::warn!(message = delivery.properties.message_id, "message from {} is parked as a dead letter: {cause}", origin.key());
+    let mut properties = delivery.properties;
+    properties.headers.retain(|(name, _)| !name.starts_with("offpeak-dead-"));
+    properties.headers.push(("offpeak-dead-cause".to_owned(), protocol::outcome::bounded_reason(cause.to_owned())));
+    properties.headers.push(("offpeak-dead-routing-key".to_owned(), delivery.routing_key));
+    properties.headers.push(("offpeak-dead-at-us".to_owned(), producer.clock.now().0.to_string()));
+    let dead =
+        Outgoing { exchange: DEAD_EXCHANGE.to_owned(), routing_key: origin.key().to_owned(), properties, body: delivery.body };
+    match producer.broker.publish(vec![dead], DEAD_LETTER_PATIENCE).await.as_deref() {
+        Ok([ports::broker::Confirm::Stored]) => Verdict::Ack,
+        Ok(_) | Err(_) => Verdict::Requeue,
+    }
+}

@@ -1,0 +1,29 @@
+//! The producer's settings.
+
+use std::collections::BTreeMap;
+
+use protocol::PoolName;
+use serde::Deserialize;
+
+/// How the producer works; the key names are the configuration file's.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ProducerSettings {
+    /// How long a job stays claimed by a producer that has fallen silent.
+    pub lease_ms: u64,
+    /// A unit that computes longer is given back and cut in two.
+    pub max_unit_ms: u32,
+    /// A replica is taken for lost so long after it was sent.
+    pub replica_deadline_ms: u64,
+    /// How long the dispatcher rests when there is nothing to dispatch.
+    pub idle_ms: u64,
+    /// The pools and how many lanes each has.
+    #[serde(skip)]
+    pub pools: BTreeMap<PoolName, PoolSettings>,
+}
+
+/// One pool.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct PoolSettings {
+    /// How many work queues it has; a job's quorum is at most that.
+    pub lanes: u16,
+}

@@ -1,0 +1,38 @@
+//! What the worker counts.
+
+use service::Metrics;
+use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, MetricsError, SECONDS};
+
+/// The worker's metrics; clones share them.
+#[derive(Debug, Clone)]
+pub struct WorkerMetrics {
+    /// Replicas by how they ended.
+    pub outcomes: IntCounterVec,
+    /// Fuel of computed replicas.
+    pub fuel: IntCounter,
+    /// Computing time of a replica.
+    pub unit_seconds: Histogram,
+    /// Slots that compute now.
+    pub busy_slots: IntGauge,
+    /// Slots there are.
+    pub slots: IntGauge,
+    /// Bytes of blobs fetched.
+    pub fetched_bytes: IntCounter,
+    /// Deliveries that had been delivered before.
+    pub redeliveries: IntCounter,
+}
+
+impl WorkerMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        Ok(Self {
+            outcomes: metrics.counter_with("worker_outcomes_total", "Replicas by how they ended at a worker.", &["reason"])?,
+            fuel: metrics.counter("worker_fuel_total", "Fuel of computed replicas, before validation; not for billing.")?,
+            unit_seconds: metrics.histogram("unit_seconds", "Computing time of a replica.", &SECONDS)?,
+            busy_slots: metrics.gauge("worker_busy_slots", "Slots that compute now.")?,
+            slots: metrics.gauge("worker_slots", "Slots of this process.")?,
+            fetched_bytes: metrics.counter("worker_fetched_bytes_total", "Bytes of blobs fetched over the broker.")?,
+            redeliveries: metrics.counter("worker_redeliveries_total", "Units that had been delivered before.")?,
+        })
+    }
+}

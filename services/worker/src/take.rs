@@ -1,0 +1,237 @@
+//! Taking units: one task each, as many computing as there are slots; a unit is acknowledged when its outcome is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::broker::{Confirm, Delivery, Outgoing, Properties, Tag, Verdict};
+use protocol::address::{self, DEAD_EXCHANGE, OUTCOMES_EXCHANGE, Origin};
+use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
+use protocol::unit::Work;
+use protocol::{Format, Message};
+use service::CancellationToken;
+use service::patience::until_done;
+use service::scope::TaskError;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::Worker;
+use crate::compute::{self, ItemsError};
+use crate::fetch::Fetcher;
+use crate::inbox::Inbox;
+use crate::programs::{ProgramError, Programs};
+
+/// The broker is given so long to take an outcome before it is offered again.
+const REPORT_PATIENCE: Duration = Duration::from_secs(30);
+/// After the drain's time, what was interrupted is given so long to be reported.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// What every task of a worker shares.
+struct Bench {
+    worker: Worker,
+    fetcher: Arc<Fetcher>,
+    inbox: Arc<Inbox>,
+    programs: Programs,
+    slots: Semaphore,
+    /// Begin nothing new.
+    stopping: CancellationToken,
+    /// Hand back what computes.
+    interrupt: CancellationToken,
+}
+
+/// Runs until stopped; then lets what computes finish for a while, and hands back the rest as interrupted.
+pub(crate) async fn run(
+    worker: Worker,
+    fetcher: Arc<Fetcher>,
+    inbox: Arc<Inbox>,
+    stopping: CancellationToken,
+) -> Result<(), TaskError> {
+    let slots = worker.execute.slots();
+    let queue = address::work_queue(&worker.pool, worker.lane);
+    // One more than computes: its blobs are fetched while others compute.
+    let prefetch = u16::try_from(slots.saturating_add(1)).unwrap_or(u16::MAX);
+    let consumer = worker.broker.consume(&queue, prefetch).await?;
+    worker.ready.ready();
+    worker.metrics.slots.add(i64::try_from(slots).unwrap_or(0));
+    let drain = Duration::from_millis(worker.settings.drain_timeout_ms);
+    let bench = Arc::new(Bench {
+        slots: Semaphore::new(slots),
+        programs: Programs::default(),
+        interrupt: CancellationToken::new(),
+        stopping: stopping.clone(),
+        worker,
+        fetcher,
+        inbox,
+    });
+    let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            Some(done) = tasks.join_next() => { consumer.settle(&[done?]).await?; }
+            batch = consumer.next(usize::from(prefetch)) => {
+                for delivery in batch? {
+                    let bench = Arc::clone(&bench);
+                    tasks.spawn(async move { (delivery.tag, bench.handle(delivery).await) });
+                }
+            }
+        }
+    }
+    bench.worker.ready.not_ready("draining");
+    consumer.cancel().await?;
+    let finish = async {
+        while let Some(done) = tasks.join_next().await {
+            consumer.settle(&[done?]).await?;
+        }
+        Ok::<_, TaskError>(())
+    };
+    if let Ok(finished) = tokio::time::timeout(drain, finish).await {
+        return finished;
+    }
+    bench.interrupt.cancel();
+    let hand_back = async {
+        while let Some(done) = tasks.join_next().await {
+            consumer.settle(&[done?]).await?;
+        }
+        Ok::<_, TaskError>(())
+    };
+    match tokio::time::timeout(HAND_BACK, hand_back).await {
+        Ok(handed_back) => handed_back,
+        // What is not acknowledged goes to another worker.
+        Err(_late) => Ok(()),
+    }
+}
+
+impl Bench {
+    async fn handle(&self, delivery: Delivery) -> Verdict {
+        if delivery.redelivered {
+            self.worker.metrics.redeliveries.inc();
+        }
+        let work = match read(&delivery) {
+            Ok(work) => work,
+            Err(error) => return self.park(delivery, &format!("unit cannot be decoded: {error}")).await,
+        };
+        if delivery.delivery_count >= self.worker.settings.max_deliveries {
+            let cause = format!("unit was delivered {} times and never answered", delivery.delivery_count);
+            return self.park(delivery, &cause).await;
+        }
+        tokio::select! {
+            biased;
+            () = self.dropped(&work) => Verdict::Ack,
+            verdict = self.compute(&work) => verdict,
+        }
+    }
+
+    /// Returns when the unit's job is dropped.
+    async fn dropped(&self, work: &Work) {
+        loop {
+            let told = self.inbox.drops.notified();
+            if self.inbox.is_dropped(work.replica.job) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    async fn compute(&self, work: &Work) -> Verdict {
+        let (loaded, items) = tokio::select! {
+            () = self.stopping.cancelled() => return Verdict::Requeue,
+            prepared = self.prepare(work) => match prepared {
+                Ok(prepared) => prepared,
+                Err(reason) => {
+                    let refused = OutcomeResult::Refused { reason: bounded_reason(reason) };
+                    return self.report(work, refused, Duration::ZERO).await;
+                }
+            },
+        };
+        let _slot = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return Verdict::Requeue,
+            slot = self.slots.acquire() => slot,
+        };
+        self.worker.metrics.busy_slots.inc();
+        let ran = tokio::select! {
+            biased;
+            ran = compute::run(self.worker.execute.as_ref(), work, loaded, items) => ran,
+            () = self.interrupt.cancelled() => {
+                (OutcomeResult::Interrupted { reason: "worker is shutting down".to_owned() }, Duration::ZERO)
+            }
+        };
+        self.worker.metrics.busy_slots.dec();
+        self.report(work, ran.0, ran.1).await
+    }
+
+    /// Fetches what the unit needs, for as long as it takes a producer to come back; an error is final.
+    async fn prepare(&self, work: &Work) -> Result<(crate::programs::Loaded, Vec<u8>), String> {
+        let attempt = || async {
+            let loaded = match self.programs.get(&self.fetcher, work).await {
+                Ok(loaded) => loaded,
+                Err(ProgramError::Fetch(error)) if error.is_passing() => return Err(error),
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            match compute::items(&self.fetcher, work).await {
+                Ok(items) => Ok(Ok((loaded, items))),
+                Err(ItemsError::Fetch(error)) if error.is_passing() => Err(error),
+                Err(error) => Ok(Err(error.to_string())),
+            }
+        };
+        match until_done("fetching what a unit needs", &self.stopping, attempt).await {
+            Some(prepared) => prepared,
+            None => Err("worker is shutting down".to_owned()),
+        }
+    }
+
+    /// Sends the outcome until the broker has stored it; only then is the unit acknowledged.
+    async fn report(&self, work: &Work, result: OutcomeResult, compute: Duration) -> Verdict {
+        let metrics = &self.worker.metrics;
+        metrics.outcomes.with_label_values(&[compute::kind(&result)]).inc();
+        if let OutcomeResult::Computed(computed) = &result {
+            metrics.fuel.inc_by(computed.fuel.get());
+            metrics.unit_seconds.observe(compute.as_secs_f64());
+        }
+        let compute_us = u64::try_from(compute.as_micros()).unwrap_or(u64::MAX);
+        let outcome = Outcome { replica: work.replica, host: self.worker.host.clone(), result, compute_us };
+        let body = match outcome.to_bytes(Format::MessagePack) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!("the outcome of {} cannot be written: {error}", work.replica);
+                return Verdict::Reject;
+            }
+        };
+        let properties = Properties {
+            message_id: format!("{}.{}", work.replica, self.worker.host),
+            kind: Outcome::KIND.to_owned(),
+            content_type: Some(Format::MessagePack.content_type().to_owned()),
+            traceparent: work.traceparent.clone(),
+            ..Properties::default()
+        };
+        let shard = address::shard_of(work.replica.job, self.worker.shards);
+        let message = Outgoing { exchange: OUTCOMES_EXCHANGE.to_owned(), routing_key: shard.to_string(), properties, body };
+        if self.publish(message, "reporting an outcome").await { Verdict::Ack } else { Verdict::Requeue }
+    }
+
+    async fn park(&self, delivery: Delivery, cause: &str) -> Verdict {
+        tracing::warn!(message = delivery.properties.message_id, "a unit is given up as a dead letter: {cause}");
+        let mut properties = delivery.properties;
+        properties.headers.push(("offpeak-dead-cause".to_owned(), bounded_reason(cause.to_owned())));
+        properties.headers.push(("offpeak-dead-routing-key".to_owned(), delivery.routing_key));
+        let routing_key = Origin::Work.key().to_owned();
+        let message = Outgoing { exchange: DEAD_EXCHANGE.to_owned(), routing_key, properties, body: delivery.body };
+        if self.publish(message, "parking a dead letter").await { Verdict::Ack } else { Verdict::Requeue }
+    }
+
+    /// Offers a message until the broker has it, or the worker must end.
+    async fn publish(&self, message: Outgoing, what: &str) -> bool {
+        let offer = || async {
+            match self.worker.broker.publish(vec![message.clone()], REPORT_PATIENCE).await {
+                Ok(confirms) if confirms == [Confirm::Stored] => Ok(()),
+                Ok(confirms) => Err(format!("the broker answers {confirms:?}")),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        until_done(what, &self.interrupt, offer).await.is_some()
+    }
+}
+
+fn read(delivery: &Delivery) -> Result<Work, protocol::CodecError> {
+    let format = Format::from_content_type(delivery.properties.content_type.as_deref())?;
+    Work::from_bytes(&delivery.body, format)
+}
