@@ -12,7 +12,7 @@ cd "$(dirname "$0")"
 here=$(pwd -P)
 repository=$(cd .. && pwd -P)
 target=wasm32-unknown-unknown
-rust_apps="signal-search"
+rust_apps="drift-search mandelbrot monte-carlo signal-search"
 
 check=no
 case "${1-}" in
