@@ -20,7 +20,8 @@ const CLAIMED: &str = "SELECT j.id, j.customer, c.weight, j.brief, j.traceparent
         j.stage, j.cursor_item, j.cursor_byte, j.next_unit,
         j.stage_valid_items, j.stage_valid_units, j.stage_fuel, j.stage_compute_us, j.stage_output_bytes, j.admitted_at,
         (SELECT COUNT(*) FROM (SELECT 1 FROM replicas r
-            WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1 LIMIT 10000) AS due)
+            WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1 LIMIT 10000) AS due),
+        j.items
     FROM jobs j JOIN customers c ON c.name = j.customer";
 
 impl SqlStore {
@@ -119,6 +120,7 @@ fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJo
         spec,
         brief: row.digest(3)?,
         traceparent: row.opt_text(4)?,
+        items: row.number(18)?,
         stage_items: row.number(5)?,
         last_stage: row.flag(6)?,
         cursor: Cursor { stage: row.number(7)?, item: row.number(8)?, byte: row.number(9)?, unit: row.number(10)? },

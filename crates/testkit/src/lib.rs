@@ -1,3 +1,5 @@
 //! Builders, contract suites, test servers and the simulator: what the tests of every crate share.
 
+pub mod broker_contract;
 pub mod servers;
+pub mod store_contract;

@@ -1,0 +1,111 @@
+//! Admission: a submission becomes a job once, whatever arrives twice.
+
+use ports::store::{Admission, AppRecord, AppVerdict, NewJob};
+use protocol::job::{EntryKind, JobState};
+use protocol::{CustomerName, Digest, JobId};
+use uuid::Uuid;
+
+use super::world::{NOW, World, at, meter};
+
+/// The same submission under another id, as a producer makes it that does not know the first.
+fn again(job: &NewJob) -> NewJob {
+    NewJob { id: JobId(Uuid::now_v7()), ..job.clone() }
+}
+
+/// A second arrival is known, and the reply is written with the first only.
+pub async fn admits_once(world: World) {
+    let job = world.job(10);
+    let id = world.admit_job(job.clone()).await;
+    let known = Admission::Known { job: id, items: 10 };
+    assert_eq!(world.store.admit(again(&job), world.message("second")).await.unwrap(), known);
+    assert_eq!(world.store.admit(job.clone(), world.message("third")).await.unwrap(), known);
+    let ids: Vec<_> = world.claim_messages(NOW, 10).await.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, [format!("accepted {id}")]);
+    let report = world.store.job(id).await.unwrap().unwrap();
+    assert_eq!((report.state, report.items.submitted, &report.spec), (JobState::Running, 10, &job.spec));
+    assert_eq!(world.store.job_of_submission(&world.customer, &job.submission).await.unwrap(), Some(id));
+    assert_eq!(world.store.job_of_submission(&world.customer, "other").await.unwrap(), None);
+}
+
+/// The same `message_id` with another body is refused; another customer may use it.
+pub async fn a_changed_submission_conflicts(world: World) {
+    let job = world.job(10);
+    let id = world.admit_job(job.clone()).await;
+    let changed = NewJob { submission_digest: Digest::of(b"other"), ..again(&job) };
+    let answer = world.store.admit(changed, world.message("reply")).await.unwrap();
+    assert_eq!(answer, Admission::Conflict { job: id });
+    let other = NewJob { customer: CustomerName::new("other").unwrap(), ..again(&job) };
+    assert_eq!(world.store.admit(other, world.message("reply")).await.unwrap(), Admission::New);
+}
+
+/// Two producers that get the same submission at the same time make one job.
+pub async fn two_producers_admit_one_job(world: World) {
+    for round in 0..10 {
+        let (job, second) = (world.job(5), again(&world.job(5)));
+        let second = NewJob { submission: job.submission.clone(), submission_digest: job.submission_digest, ..second };
+        let (one, two) = (world.message(&format!("one {round}")), world.message(&format!("two {round}")));
+        let (a, b) = tokio::join!(world.store.admit(job, one), world.store.admit(second, two));
+        let new = [a.unwrap(), b.unwrap()].iter().filter(|answer| **answer == Admission::New).count();
+        assert_eq!(new, 1);
+    }
+    assert_eq!(world.store.jobs(None, 100).await.unwrap().len(), 10);
+    assert_eq!(world.claim_messages(NOW, 100).await.len(), 10);
+}
+
+/// The publisher's first verdict on an app stays, for each generation of the compiler.
+pub async fn apps_are_recorded_once(world: World) {
+    let (app, bad) = (Digest::of(b"app"), Digest::of(b"bad"));
+    assert_eq!(world.store.app(app, "g1").await.unwrap(), None);
+    let accepted = |artefact: &[u8]| AppRecord {
+        app,
+        verdict: AppVerdict::Accepted {
+            artefact: Digest::of(artefact),
+            entry: EntryKind::Command,
+            meter: meter(),
+            reduces: true,
+            manifest: Some("{}".to_owned()),
+        },
+    };
+    let rejected = AppRecord { app: bad, verdict: AppVerdict::Rejected { reasons: vec!["no memory".to_owned(), "é".to_owned()] } };
+    for artefact in [b"one", b"two"] {
+        world.store.record_app(accepted(artefact), "g1").await.unwrap();
+        world.store.record_app(rejected.clone(), "g1").await.unwrap();
+    }
+    assert_eq!(world.store.app(app, "g1").await.unwrap(), Some(accepted(b"one")));
+    assert_eq!(world.store.app(bad, "g1").await.unwrap(), Some(rejected));
+    assert_eq!(world.store.app(app, "g2").await.unwrap(), None);
+}
+
+/// Only its customer cancels a job, and only while it runs.
+pub async fn cancel_is_for_the_customers_running_jobs(world: World) {
+    let job = world.admit(3).await;
+    let stranger = CustomerName::new("stranger").unwrap();
+    assert!(!world.store.request_cancel(&stranger, job).await.unwrap());
+    assert!(!world.store.request_cancel(&world.customer, JobId(Uuid::now_v7())).await.unwrap());
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), []);
+    for _twice in 0..2 {
+        assert!(world.store.request_cancel(&world.customer, job).await.unwrap());
+    }
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
+    assert!(world.claim("producer", NOW).await.is_empty());
+    world.end(job, protocol::job::ItemCounts { submitted: 3, cancelled: 3, ..Default::default() }).await;
+    assert!(!world.store.request_cancel(&world.customer, job).await.unwrap());
+}
+
+/// A job without items has nothing to dispatch and is found by assembling.
+pub async fn an_empty_job_is_assembled(world: World) {
+    let job = world.admit(0).await;
+    assert!(world.claim("producer", NOW).await.is_empty());
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
+    world.end(job, Default::default()).await;
+    assert_eq!(world.store.jobs_to_assemble(at(1), 10).await.unwrap(), []);
+}
+
+/// A reply needs no job.
+pub async fn replies_alone(world: World) {
+    world.store.reply(world.message("rejected")).await.unwrap();
+    world.store.reply(world.message("rejected")).await.unwrap();
+    let claimed = world.store.claim_outbox(NOW, at(1), 10).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].message, world.message("rejected"));
+}

@@ -1,0 +1,50 @@
+//! The store's contract: one suite of async functions that every implementation passes, each on an empty store.
+
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the suite is test code: a failure is a panic with its place")]
+
+pub mod admitting;
+pub mod assembling;
+pub mod blobs;
+pub mod dispatching;
+pub mod messages;
+pub mod reading;
+pub mod settling;
+pub mod world;
+
+pub use world::World;
+
+/// Makes a test of each function of the contract; `$open` is an async function that gives an empty store and what keeps it alive.
+#[macro_export]
+macro_rules! store_contract_tests {
+    ($open:path) => {
+        $crate::store_contract_tests!($open;
+            admitting: admits_once, a_changed_submission_conflicts, two_producers_admit_one_job, apps_are_recorded_once,
+                cancel_is_for_the_customers_running_jobs, an_empty_job_is_assembled, replies_alone;
+            dispatching: claims_what_there_is_to_do, leases_expire_and_are_given_back, claims_skip_what_cannot_run,
+                a_moved_cursor_refuses_everything, two_producers_cut_once, due_replicas_and_lanes, sending_and_losing,
+                losing_everything, a_replica_is_counted_once, stage_outputs_overlap;
+            settling: settles_once, two_aggregators_settle_once, the_vote_is_lost, retries_wait, failed_units_have_no_usage,
+                a_split_makes_two, late_outcomes_change_nothing, ended_units_are_not_sent, unknown_replicas_are_missing,
+                a_wrong_split_changes_nothing;
+            assembling: assembles_in_order_without_gaps, pages_follow_each_other, stages_follow_each_other, a_job_ends_once,
+                cancelling_ends_what_is_open, deadlines_are_found, replies_come_with_it, two_aggregators_assemble_in_turn;
+            messages: order_is_kept_per_customer, refused_messages_come_again, claims_expire, a_second_message_has_no_effect,
+                two_relays_share, claims_are_bounded_in_bytes;
+            reading: reports_count, jobs_are_found, failed_items_are_listed, outputs_come_in_pages, usage_comes_in_pages,
+                sums_beyond_64_bits;
+            blobs: parts_in_any_order, a_wrong_digest_is_dropped, bad_shapes_are_refused, the_empty_blob, reading_ranges,
+                parts_at_the_same_time;
+        );
+    };
+    ($open:path; $($module:ident: $($name:ident),*;)*) => { $(
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let (store, _alive) = $open().await;
+                    testkit::store_contract::$module::$name(testkit::store_contract::World::new(store)).await;
+                }
+            )*
+        }
+    )* };
+}
