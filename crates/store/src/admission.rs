@@ -6,8 +6,8 @@ use protocol::{CustomerName, Digest, Format, JobId, OutputChain, codec};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
-use crate::states::Spelled as _;
 use crate::sql::{Row, Tx, values};
+use crate::states::Spelled as _;
 use crate::{attempt, outbox, specs};
 
 #[async_trait]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ports::Clock;
 use ports::clock::SystemClock;
 use ports::store::StoreError;
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
@@ -97,9 +98,7 @@ impl SqlStore {
     pub(crate) async fn read(&self) -> Result<Tx, Fault> {
         Ok(match &self.pools {
             Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => {
-                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
-            }
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
         })
     }
 }
@@ -142,7 +141,12 @@ async fn postgres(url: &str, options: &StoreOptions) -> Result<Pools, StoreError
         .application_name("offpeak")
         .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_TIMEOUT)]);
     let pool = PgPoolOptions::new().max_connections(options.max_connections.max(1)).acquire_timeout(options.patience);
-    Ok(Pools::Postgres(pool.connect_with(settings).await.map_err(|e| unreachable(place, e))?))
+    // A first connection by itself: the pool would retry in silence and say only that it timed out.
+    let first = tokio::time::timeout(options.patience, settings.connect()).await;
+    let first = first.unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+    let probe = first.map_err(|e| unreachable(place, e))?;
+    let _goodbye: Result<(), sqlx::Error> = sqlx::Connection::close(probe).await;
+    Ok(Pools::Postgres(pool.connect_lazy_with(settings)))
 }
 
 /// An error at the first connection names the place, never the password.

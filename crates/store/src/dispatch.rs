@@ -132,9 +132,9 @@ async fn assign(tx: &mut Tx, assignments: &[Assignment]) -> Result<BTreeMap<JobI
 
 /// Writes units with their first replicas.
 async fn insert_units(tx: &mut Tx, units: &[NewUnit]) -> Result<(), Fault> {
-    let rows = units.iter().map(|unit| {
-        values![unit.key.job, unit.key.unit, unit.stage, unit.first, unit.end, unit.bytes.0, unit.bytes.1]
-    });
+    let rows = units
+        .iter()
+        .map(|unit| values![unit.key.job, unit.key.unit, unit.stage, unit.first, unit.end, unit.bytes.0, unit.bytes.1]);
     let insert = "INSERT INTO units (job, unit, stage, first_item, end_item, byte_from, byte_to) VALUES";
     tx.run_many(insert, rows.collect(), "").await?;
     let mut replicas = Vec::new();
@@ -197,9 +197,10 @@ async fn further_replicas(tx: &mut Tx, lost: &[ReplicaKey]) -> Result<Vec<Replic
         .await?;
     let mut further = Vec::new();
     for row in &rows {
-        let (key, last) = (UnitKey { job: row.job(0)?, unit: row.number(1)? }, row.number::<u16>(2)?);
-        let count = counts.get(&key).copied().unwrap_or_default();
-        further.extend((1..=count).filter_map(|n| last.checked_add(n)).map(|number| key.replica(number)));
+        let unit = UnitKey { job: row.job(0)?, unit: row.number(1)? };
+        let highest: u16 = row.number(2)?;
+        let count = counts.get(&unit).copied().unwrap_or_default();
+        further.extend((1..=count).filter_map(|n| highest.checked_add(n)).map(|number| unit.replica(number)));
     }
     Ok(further)
 }

@@ -96,9 +96,11 @@ fn postgres_meaning(code: &str) -> Meaning {
 
 /// By extended result code (sqlite.org/rescode.html): its low byte is the primary code.
 fn sqlite_meaning(code: &str) -> Meaning {
+    // SQLITE_BUSY_SNAPSHOT; after a plain SQLITE_BUSY the connection has waited already.
+    if code == "517" {
+        return Meaning::Race;
+    }
     match code.parse::<u32>().map(|code| code & 0xff) {
-        // SQLITE_BUSY, SQLITE_LOCKED
-        Ok(5 | 6) => Meaning::Race,
         // SQLITE_FULL, SQLITE_TOOBIG
         Ok(13 | 18) => Meaning::Full,
         // SQLITE_ERROR, CORRUPT, SCHEMA, CONSTRAINT, MISMATCH, RANGE, NOTADB

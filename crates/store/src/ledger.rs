@@ -71,7 +71,10 @@ fn conditions(filter: &UsageFilter, values: &mut Vec<Value>) -> String {
     for (comparison, value) in wanted {
         if let Some(value) = value {
             values.push(value);
-            sql.push_str(&format!(" AND {comparison} ${}", values.len()));
+            sql.push_str(" AND ");
+            sql.push_str(comparison);
+            sql.push_str(" $");
+            sql.push_str(&values.len().to_string());
         }
     }
     sql

@@ -60,6 +60,7 @@ fn migrator(store: &SqlStore) -> Migrator {
     Migrator::with_migrations(migrations.into())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is not ours; what is left says what to do by itself")]
 fn migration_error(operation: &'static str, error: MigrateError) -> StoreError {
     let corrupt = |detail: String| StoreError::Corrupt { operation, detail };
     match error {
@@ -69,9 +70,9 @@ fn migration_error(operation: &'static str, error: MigrateError) -> StoreError {
             other @ (StoreError::Unavailable { .. } | StoreError::Full { .. }) => other,
         },
         MigrateError::VersionMissing(version) => corrupt(format!("schema version {version} is not known: {NEWER}")),
-        MigrateError::VersionMismatch(version) => {
-            corrupt(format!("schema version {version} was applied from another text: this is no database of this version of offpeak"))
-        }
+        MigrateError::VersionMismatch(version) => corrupt(format!(
+            "schema version {version} was applied from another text: this is no database of this version of offpeak"
+        )),
         other => corrupt(other.to_string()),
     }
 }

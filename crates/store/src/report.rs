@@ -1,9 +1,7 @@
 //! What people ask: jobs, their outputs, their usage.
 
 use async_trait::async_trait;
-use ports::store::{
-    CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, StoreError, UnitCounts, UsageFilter,
-};
+use ports::store::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, StoreError, UnitCounts, UsageFilter};
 use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::usage::Usage;
 use protocol::{CustomerName, Format, JobId, codec};
@@ -26,13 +24,11 @@ impl ReportStore for SqlStore {
     }
 
     async fn jobs(&self, customer: Option<&CustomerName>, limit: u32) -> Result<Vec<JobReport>, StoreError> {
-        match customer {
-            Some(name) => {
-                let wanted = "WHERE customer = $1 ORDER BY id DESC LIMIT $2";
-                attempt!("read jobs", self.try_reports(wanted, values![name, limit]))
-            }
-            None => attempt!("read jobs", self.try_reports("ORDER BY id DESC LIMIT $1", values![limit])),
-        }
+        let (wanted, values) = match customer {
+            Some(name) => ("WHERE customer = $1 ORDER BY id DESC LIMIT $2", values![name, limit]),
+            None => ("ORDER BY id DESC LIMIT $1", values![limit]),
+        };
+        attempt!("read jobs", self.try_reports(wanted, values.clone()))
     }
 
     async fn failed_items(&self, job: JobId, from: u64, limit: u32) -> Result<Vec<FailedItem>, StoreError> {
@@ -61,7 +57,8 @@ impl SqlStore {
 
     async fn try_reports(&self, wanted: &str, values: Vec<Value>) -> Result<Vec<JobReport>, Fault> {
         let mut tx = self.read().await?;
-        let sql = format!("{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate FROM jobs {wanted}");
+        let sql =
+            format!("{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate FROM jobs {wanted}");
         let rows = tx.composed(sql, values).await?;
         let jobs = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
         let specs = self.specs.load(&mut tx, &jobs).await?;

@@ -1,9 +1,7 @@
 //! Settling: the port's methods, and the transaction that reads, lets decide, and writes.
 
 use async_trait::async_trait;
-use ports::store::{
-    Assemble, CustomerTotals, Outbox, Settle, SettlementStore, SettlementView, StoreError, UsageFilter,
-};
+use ports::store::{Assemble, CustomerTotals, Outbox, Settle, SettlementStore, SettlementView, StoreError, UsageFilter};
 use protocol::{JobId, Micros, ReplicaKey};
 
 use crate::connect::SqlStore;
@@ -45,7 +43,13 @@ impl SqlStore {
     async fn try_settle(&self, keys: &[ReplicaKey], decide: &mut Option<Settle>) -> Result<(), Fault> {
         let mut tx = self.write().await?;
         let jobs = facts::jobs(&mut tx, &self.specs, &keys.iter().map(|key| key.job).collect()).await?;
-        let (jobs, tallies): (Vec<_>, Vec<_>) = jobs.into_iter().map(|(facts, tally)| (facts.clone(), (facts.id, tally))).unzip();
+        let (jobs, tallies): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .map(|(facts, tally)| {
+                let id = facts.id;
+                (facts, (id, tally))
+            })
+            .unzip();
         let view = SettlementView { units: facts::units(&mut tx, keys).await?, jobs };
         let decide = decide.take().ok_or_else(|| Fault::data("the decision was already taken"))?;
         let settlement = decide(&view);

@@ -10,7 +10,7 @@ use crate::dispatch::insert_due;
 use crate::facts::Tally;
 use crate::fault::Fault;
 use crate::ledger;
-use crate::split::Splits;
+use crate::split::{Cut, Splits};
 use crate::sql::{Tx, Value, values};
 use crate::states::Spelled as _;
 
@@ -127,7 +127,8 @@ impl<'a> Writer<'a> {
             UnitEnd::Split { middle, middle_byte, unit: number, replicas } => {
                 let pending = self.due.iter().filter(|(due, _)| due.unit_key() == key).map(|(due, _)| due.replica);
                 let last = unit.replicas.iter().map(|replica| replica.replica).chain(pending).max();
-                tally.next_unit = self.splits.add(unit, tally.next_unit, (middle, middle_byte), (number, replicas), last)?;
+                let cut = Cut { middle, middle_byte, unit: number, replicas, last };
+                tally.next_unit = self.splits.add(unit, tally.next_unit, cut)?;
                 self.ended.insert(key);
                 return Ok(());
             }
@@ -145,7 +146,8 @@ impl<'a> Writer<'a> {
             WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.state IN ('due', 'sent', 'lost')";
         tx.run_many("WITH k (job, unit) AS (VALUES", closed, close).await?;
         self.splits.write(tx).await?;
-        let units = ") UPDATE units SET state = k.state, failed_items = k.failed_items, output_bytes = k.output_bytes, reason = k.reason
+        let units =
+            ") UPDATE units SET state = k.state, failed_items = k.failed_items, output_bytes = k.output_bytes, reason = k.reason
             FROM k WHERE units.job = k.job AND units.unit = k.unit";
         tx.run_many("WITH k (job, unit, state, failed_items, output_bytes, reason) AS (VALUES", self.unit_rows, units).await?;
         tx.run_many("INSERT INTO outputs (job, unit, frame) VALUES", self.outputs, "").await?;

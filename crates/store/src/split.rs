@@ -7,6 +7,19 @@ use crate::dispatch::insert_due;
 use crate::fault::Fault;
 use crate::sql::{Tx, Value, values};
 
+/// Where and how a unit is split.
+pub(crate) struct Cut {
+    /// The new unit's first item, and where it begins in the input's blob.
+    pub(crate) middle: u64,
+    pub(crate) middle_byte: u64,
+    /// The new unit's number.
+    pub(crate) unit: u32,
+    /// The quorum.
+    pub(crate) replicas: u16,
+    /// The kept half's last replica.
+    pub(crate) last: Option<u16>,
+}
+
 /// The splits of one settlement.
 #[derive(Default)]
 pub(crate) struct Splits {
@@ -17,17 +30,9 @@ pub(crate) struct Splits {
 }
 
 impl Splits {
-    /// Notes a split at an item and a byte into a unit of that number and quorum; `last` is the kept half's last replica.
-    /// Returns the job's next unit number.
-    pub(crate) fn add(
-        &mut self,
-        unit: &UnitFacts,
-        next_unit: u32,
-        (middle, middle_byte): (u64, u64),
-        (number, replicas): (u32, u16),
-        last: Option<u16>,
-    ) -> Result<u32, Fault> {
-        let key = unit.key;
+    /// Notes a split; returns the job's next unit number.
+    pub(crate) fn add(&mut self, unit: &UnitFacts, next_unit: u32, cut: Cut) -> Result<u32, Fault> {
+        let (key, Cut { middle, middle_byte, unit: number, replicas, last }) = (unit.key, cut);
         if middle <= unit.first || middle >= unit.end || number < next_unit {
             return Err(Fault::data(format!("unit {key} cannot be split at item {middle} into unit {number}")));
         }

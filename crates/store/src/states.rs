@@ -23,12 +23,8 @@ pub(crate) trait Spelled: Sized + Copy + PartialEq + 'static {
 }
 
 impl Spelled for JobState {
-    const ALL: &'static [(Self, &'static str)] = &[
-        (Self::Running, "running"),
-        (Self::Completed, "completed"),
-        (Self::Cancelled, "cancelled"),
-        (Self::Expired, "expired"),
-    ];
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Running, "running"), (Self::Completed, "completed"), (Self::Cancelled, "cancelled"), (Self::Expired, "expired")];
 }
 
 impl Spelled for UnitState {

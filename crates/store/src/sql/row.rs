@@ -93,7 +93,9 @@ impl Row {
         let Some(bytes) = self.opt_bytes(column)? else { return Ok(None) };
         let length = bytes.len();
         let digest = <[u8; 32]>::try_from(bytes);
-        digest.map(|d| Some(Digest(d))).map_err(|_length| Fault::data(format!("column {column} holds a digest of {length} bytes")))
+        digest
+            .map(|d| Some(Digest(d)))
+            .map_err(|_length| Fault::data(format!("column {column} holds a digest of {length} bytes")))
     }
 
     pub(crate) fn digest(&self, column: usize) -> Result<Digest, Fault> {

@@ -1,36 +1,52 @@
 //! The store's contract on SQLite and on PostgreSQL, and what each alone must do.
 
-mod sqlite {
-    use std::sync::Arc;
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic with its place, a measurement is printed")]
 
-    use ports::Store;
-    use store::{SqlStore, StoreOptions};
+mod alone;
+mod durable;
+mod speed;
 
-    /// An empty store in a folder of its own.
+use std::path::Path;
+use std::sync::Arc;
+
+use ports::Store;
+use store::{SqlStore, StoreOptions};
+
+/// A store in that folder, its schema brought up to date.
+async fn sqlite(folder: &Path, options: StoreOptions) -> SqlStore {
+    let store = SqlStore::connect(&format!("sqlite://{}/store.db", folder.display()), options).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+/// The address of an empty database.
+async fn postgres_url() -> String {
+    tokio::task::spawn_blocking(|| testkit::servers::postgres().fresh_database()).await.unwrap()
+}
+
+/// A store in that database, its schema brought up to date.
+async fn postgres(url: &str) -> SqlStore {
+    let store = SqlStore::connect(url, StoreOptions { max_connections: 4, ..StoreOptions::default() }).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+mod on_sqlite {
+    use super::*;
+
     async fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/store.db", folder.path().display());
-        let store = SqlStore::connect(&url, StoreOptions::default()).await.unwrap();
-        store.migrate().await.unwrap();
-        (Arc::new(store), folder)
+        (Arc::new(sqlite(folder.path(), StoreOptions::default()).await), folder)
     }
 
     testkit::store_contract_tests!(super::open);
 }
 
-mod postgres {
-    use std::sync::Arc;
+mod on_postgres {
+    use super::*;
 
-    use ports::Store;
-    use store::{SqlStore, StoreOptions};
-
-    /// An empty store in a database of its own.
     async fn open() -> (Arc<dyn Store>, ()) {
-        let url = tokio::task::spawn_blocking(|| testkit::servers::postgres().fresh_database()).await.unwrap();
-        let options = StoreOptions { max_connections: 4, ..StoreOptions::default() };
-        let store = SqlStore::connect(&url, options).await.unwrap();
-        store.migrate().await.unwrap();
-        (Arc::new(store), ())
+        (Arc::new(postgres(&postgres_url().await).await), ())
     }
 
     testkit::store_contract_tests!(super::open);

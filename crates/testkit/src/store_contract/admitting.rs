@@ -1,7 +1,7 @@
 //! Admission: a submission becomes a job once, whatever arrives twice.
 
 use ports::store::{Admission, AppRecord, AppVerdict, NewJob};
-use protocol::job::{EntryKind, JobState};
+use protocol::job::{EntryKind, ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId};
 use uuid::Uuid;
 
@@ -66,7 +66,8 @@ pub async fn apps_are_recorded_once(world: World) {
             manifest: Some("{}".to_owned()),
         },
     };
-    let rejected = AppRecord { app: bad, verdict: AppVerdict::Rejected { reasons: vec!["no memory".to_owned(), "é".to_owned()] } };
+    let rejected =
+        AppRecord { app: bad, verdict: AppVerdict::Rejected { reasons: vec!["no memory".to_owned(), "é".to_owned()] } };
     for artefact in [b"one", b"two"] {
         world.store.record_app(accepted(artefact), "g1").await.unwrap();
         world.store.record_app(rejected.clone(), "g1").await.unwrap();
@@ -88,7 +89,7 @@ pub async fn cancel_is_for_the_customers_running_jobs(world: World) {
     }
     assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
     assert!(world.claim("producer", NOW).await.is_empty());
-    world.end(job, protocol::job::ItemCounts { submitted: 3, cancelled: 3, ..Default::default() }).await;
+    world.end(job, ItemCounts { submitted: 3, cancelled: 3, ..Default::default() }).await;
     assert!(!world.store.request_cancel(&world.customer, job).await.unwrap());
 }
 
@@ -97,7 +98,7 @@ pub async fn an_empty_job_is_assembled(world: World) {
     let job = world.admit(0).await;
     assert!(world.claim("producer", NOW).await.is_empty());
     assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
-    world.end(job, Default::default()).await;
+    world.end(job, ItemCounts::default()).await;
     assert_eq!(world.store.jobs_to_assemble(at(1), 10).await.unwrap(), []);
 }
 

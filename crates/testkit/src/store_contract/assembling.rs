@@ -124,7 +124,7 @@ pub async fn cancelling_ends_what_is_open(world: World) {
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.state, report.items, report.usage.units), (JobState::Cancelled, items, 1));
     assert_eq!(world.store.outputs(job, 0).await.unwrap().len(), 1, "cancelled items have no output");
-    assert_eq!(world.store.usage(&Default::default(), 0, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.usage(&ports::store::UsageFilter::default(), 0, 10).await.unwrap().len(), 1);
 }
 
 /// A running job is found when its deadline passes.

@@ -83,7 +83,8 @@ pub async fn reading_ranges(world: World) {
     for part in 0..3 {
         assert!(world.put(digest, &data, part).await);
     }
-    let ends = [(0, 1), (PART_BYTES - 1, 2), (PART_BYTES, PART_BYTES), (5, 2 * PART_BYTES), (2 * PART_BYTES + 99, 50), (data.len(), 1)];
+    let ends =
+        [(0, 1), (PART_BYTES - 1, 2), (PART_BYTES, PART_BYTES), (5, 2 * PART_BYTES), (2 * PART_BYTES + 99, 50), (data.len(), 1)];
     for (offset, length) in ends {
         let read = world.store.read_blob(digest, u64::try_from(offset).unwrap(), length).await.unwrap();
         assert!(read == data[offset..data.len().min(offset + length)], "{offset} {length}");

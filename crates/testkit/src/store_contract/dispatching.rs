@@ -1,9 +1,9 @@
 //! Dispatch: leases, cursors, lanes, sending and losing.
 
-use ports::store::{ReplicaState, Settlement};
+use ports::store::{Dispatch, ReplicaState, Settlement, UsageFilter};
 use protocol::{Micros, UnitKey};
 
-use super::world::{NOW, World, at, assign, cut, ended};
+use super::world::{NOW, World, assign, at, cut, ended};
 
 /// A job is claimed while there is something to cut or to send, and only then.
 pub async fn claims_what_there_is_to_do(world: World) {
@@ -90,7 +90,8 @@ pub async fn due_replicas_and_lanes(world: World) {
     let job = world.admit(10).await;
     assert!(world.store.dispatch(cut(job, 0, 0, &[0, 4, 10], &[3, 5])).await.unwrap());
     let due = world.store.due_replicas(job, NOW, 10).await.unwrap();
-    let seen: Vec<_> = due.iter().map(|d| (d.key.unit, d.key.replica, d.lane, d.taken.clone(), d.first, d.end, d.bytes)).collect();
+    let seen: Vec<_> =
+        due.iter().map(|d| (d.key.unit, d.key.replica, d.lane, d.taken.clone(), d.first, d.end, d.bytes)).collect();
     let expected = [
         (0, 0, Some(3), vec![5], 0, 4, (0, 40)),
         (0, 1, Some(5), vec![3], 0, 4, (0, 40)),
@@ -127,13 +128,16 @@ pub async fn sending_and_losing(world: World) {
     assert_eq!(world.store.expire_replicas(at(61), 10, false).await.unwrap(), 0);
     assert!(world.store.due_replicas(job, at(60), 10).await.unwrap().is_empty());
     let due = world.store.due_replicas(job, at(61), 10).await.unwrap();
-    assert_eq!(due.iter().map(|d| (d.key, d.lane)).collect::<Vec<_>>(), [(units[0].replica(1), None), (units[1].replica(1), None)]);
+    assert_eq!(
+        due.iter().map(|d| (d.key, d.lane)).collect::<Vec<_>>(),
+        [(units[0].replica(1), None), (units[1].replica(1), None)]
+    );
     // A lost replica stays lost, and is due no more.
     world.store.mark_sent(&[units[0].replica(0)], at(90)).await.unwrap();
     assert_eq!(world.store.expire_replicas(at(1_000), 10, false).await.unwrap(), 0);
     // Its outcome is still welcome while the unit is open.
     world.settle_valid(&units).await;
-    assert_eq!(world.store.usage_totals(&Default::default()).await.unwrap()[0].units, 2);
+    assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 2);
     assert!(world.store.due_replicas(job, at(61), 10).await.unwrap().is_empty());
 }
 
@@ -166,7 +170,7 @@ pub async fn a_replica_is_counted_once(world: World) {
     }
     assert_eq!(count().await, 2);
     world.store.mark_sent(&[], Micros(0)).await.unwrap();
-    assert!(world.store.dispatch(Default::default()).await.unwrap());
+    assert!(world.store.dispatch(Dispatch::default()).await.unwrap());
 }
 
 /// Frames that overlap a range come in item order, failed ones synthesised.
@@ -175,7 +179,10 @@ pub async fn stage_outputs_overlap(world: World) {
     let units = world.sent(job, &[0, 10, 20, 30, 40]).await;
     world.settle_valid(&[units[0], units[2]]).await;
     let failed = Settlement {
-        units: vec![ports::store::UnitSettled { key: units[1], end: ports::store::UnitEnd::Failed { reason: "trap".to_owned() } }],
+        units: vec![ports::store::UnitSettled {
+            key: units[1],
+            end: ports::store::UnitEnd::Failed { reason: "trap".to_owned() },
+        }],
         ..Settlement::default()
     };
     world.settle(&[units[1].replica(0)], failed).await;

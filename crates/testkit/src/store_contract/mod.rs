@@ -1,6 +1,10 @@
 //! The store's contract: one suite of async functions that every implementation passes, each on an empty store.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the suite is test code: a failure is a panic with its place")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "the suite is test code: a failure is a panic with its place"
+)]
 
 pub mod admitting;
 pub mod assembling;

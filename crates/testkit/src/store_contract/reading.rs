@@ -52,7 +52,8 @@ pub async fn failed_items_are_listed(world: World) {
     for item in 0..10 {
         if item % 4 == 1 { frame.failed("odd one") } else { frame.ok(b"fine") }.unwrap();
     }
-    let valid = UnitEnd::Valid { usage: usage(units[2], &world.customer, 1, 1), output: frame.finish(), failed_items: 3, compute_us: 1 };
+    let valid =
+        UnitEnd::Valid { usage: usage(units[2], &world.customer, 1, 1), output: frame.finish(), failed_items: 3, compute_us: 1 };
     let settlement = Settlement {
         replicas: vec![computed(units[2].replica(0)), ended(units[0].replica(0), ReplicaState::Failed, "trap")],
         units: vec![
@@ -82,7 +83,8 @@ pub async fn outputs_come_in_pages(world: World) {
     for unit in &units {
         let mut frame = ResultFrame::default();
         frame.ok(&vec![u8::try_from(unit.unit).unwrap(); 3 << 20]).unwrap();
-        let end = UnitEnd::Valid { usage: usage(*unit, &world.customer, 1, 1), output: frame.finish(), failed_items: 0, compute_us: 1 };
+        let end =
+            UnitEnd::Valid { usage: usage(*unit, &world.customer, 1, 1), output: frame.finish(), failed_items: 0, compute_us: 1 };
         let settlement = Settlement {
             replicas: vec![computed(unit.replica(0))],
             units: vec![UnitSettled { key: *unit, end }],
@@ -103,7 +105,7 @@ pub async fn outputs_come_in_pages(world: World) {
         }
     };
     assert_eq!(read().await, [(0, 0), (1, 1)]);
-    world.end(job, Default::default()).await;
+    world.end(job, protocol::job::ItemCounts::default()).await;
     assert_eq!(read().await, [(0, 0), (1, 1), (2, 2), (3, 3)]);
 }
 
@@ -122,7 +124,9 @@ pub async fn usage_comes_in_pages(world: World) {
             let end = UnitEnd::Valid { usage, output: super::world::frame(1), failed_items: 0, compute_us: 1 };
             UnitSettled { key: *unit, end }
         });
-        world.settle(&[units[0].replica(0), units[1].replica(0)], Settlement { units: rows.collect(), ..Default::default() }).await;
+        world
+            .settle(&[units[0].replica(0), units[1].replica(0)], Settlement { units: rows.collect(), ..Default::default() })
+            .await;
         jobs.push(job);
     }
     let read = async |filter: UsageFilter, limit| {
@@ -164,7 +168,7 @@ pub async fn sums_beyond_64_bits(world: World) {
     });
     let keys: Vec<_> = units.iter().map(|unit| unit.replica(0)).collect();
     world.settle(&keys, Settlement { units: rows.collect(), ..Default::default() }).await;
-    for totals in [world.store.ledger_totals().await.unwrap(), world.store.usage_totals(&Default::default()).await.unwrap()] {
+    for totals in [world.store.ledger_totals().await.unwrap(), world.store.usage_totals(&UsageFilter::default()).await.unwrap()] {
         assert_eq!(totals.len(), 1);
         assert_eq!((totals[0].units, totals[0].fuel, totals[0].bytes), (4, u128::from(largest) * 4, u128::from(largest) * 4));
         assert_eq!((totals[0].customer.as_str(), totals[0].pool.as_str()), ("acme", "open"));

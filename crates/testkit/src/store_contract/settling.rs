@@ -1,6 +1,6 @@
 //! Settling: every outcome counts once, every valid unit has one ledger row.
 
-use ports::store::{ReplicaState, Settlement, SettlementView, UnitEnd, UnitSettled, UnitState};
+use ports::store::{ReplicaState, Settlement, SettlementView, UnitEnd, UnitSettled, UnitState, UsageFilter};
 use protocol::{JobId, UnitKey};
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ async fn view(world: &World, units: &[UnitKey]) -> SettlementView {
 
 /// The rows of the ledger.
 async fn ledger(world: &World) -> Vec<protocol::usage::Usage> {
-    world.store.usage(&Default::default(), 0, 1_000).await.unwrap().into_iter().map(|(_, usage)| usage).collect()
+    world.store.usage(&UsageFilter::default(), 0, 1_000).await.unwrap().into_iter().map(|(_, usage)| usage).collect()
 }
 
 /// The same outcomes settled twice have the effect of once.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ports::Store;
 use ports::store::{
-    Admission, Assembly, AssemblyView, Assignment, ClaimedJob, Cursor, Dispatch, NewJob, NewUnit, OutboxMessage, ReplicaEnd, ReplicaState,
-    Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
+    Admission, Assembly, AssemblyView, Assignment, ClaimedJob, Cursor, Dispatch, NewJob, NewUnit, OutboxMessage, ReplicaEnd,
+    ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
 };
 use protocol::frame::ResultFrame;
 use protocol::input::Input;

@@ -1,0 +1,109 @@
+//! Connecting, migrating, and the errors that tell what to do.
+
+use std::time::Duration;
+
+use ports::store::ReportStore as _;
+use store::{SqlStore, StoreError, StoreOptions};
+
+use super::{postgres, postgres_url, sqlite};
+
+/// The whole chain of an error's messages.
+fn told(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+async fn refused(url: &str) -> String {
+    let options = StoreOptions { patience: Duration::from_secs(2), ..StoreOptions::default() };
+    told(&SqlStore::connect(url, options).await.err().unwrap())
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_named_without_its_password() {
+    let text = refused("postgres://user:secret@127.0.0.1:1/grid").await;
+    assert!(text.contains("PostgreSQL at 127.0.0.1:1, database grid") && !text.contains("secret"), "{text}");
+    let text = refused("sqlite:///nowhere/at/all/store.db").await;
+    assert!(text.contains("/nowhere/at/all/store.db"), "{text}");
+    let text = refused("mysql://user:secret@host/grid").await;
+    assert!(text.contains("sqlite://PATH") && !text.contains("secret"), "{text}");
+    let text = refused("postgres://user:secret@host:notaport/grid").await;
+    assert!(text.contains("cannot be read") && !text.contains("secret"), "{text}");
+}
+
+/// Says what both databases must say of their schema, changed by `statement` in between.
+async fn schema_is_checked(url: &str) {
+    let store = SqlStore::connect(url, StoreOptions::default()).await.unwrap();
+    let text = told(&store.check_schema().await.unwrap_err());
+    assert!(text.contains("offpeak migrate"), "{text}");
+    for _twice in 0..2 {
+        store.migrate().await.unwrap();
+        store.check_schema().await.unwrap();
+    }
+    store.ping().await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations";
+    execute(url, newer).await;
+    for error in [store.check_schema().await.unwrap_err(), store.migrate().await.unwrap_err()] {
+        let text = told(&error);
+        assert!(text.contains("9999") && text.contains("newer version"), "{text}");
+    }
+    store.close().await;
+    assert!(matches!(store.jobs(None, 1).await, Err(StoreError::Unavailable { .. })));
+}
+
+/// Runs a statement behind the store's back.
+pub(crate) async fn execute(url: &str, statement: &'static str) {
+    use sqlx::Connection as _;
+    if url.starts_with("sqlite") {
+        let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_checked_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    schema_is_checked(&format!("sqlite://{}/store.db", folder.path().display())).await;
+}
+
+#[tokio::test]
+async fn the_schema_is_checked_on_postgres() {
+    schema_is_checked(&postgres_url().await).await;
+}
+
+#[tokio::test]
+async fn processes_that_migrate_at_the_same_time_agree() {
+    let url = postgres_url().await;
+    tokio::join!(postgres(&url), postgres(&url), postgres(&url));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("store.db"), vec![7; 10_000]).unwrap();
+    let text = refused(&format!("sqlite://{}/store.db", folder.path().display())).await;
+    assert!(text.contains("store.db"), "{text}");
+}
+
+#[tokio::test]
+async fn a_foreign_writer_makes_it_unavailable_and_nothing_is_lost() {
+    use sqlx::Connection as _;
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { patience: Duration::from_millis(200), ..StoreOptions::default() };
+    let world = testkit::store_contract::World::new(std::sync::Arc::new(sqlite(folder.path(), options).await));
+    let url = format!("sqlite://{}/store.db", folder.path().display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let answer = world.store.reply(world.message("waits")).await;
+    assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
+    held.rollback().await.unwrap();
+    world.store.reply(world.message("waits")).await.unwrap();
+}
