@@ -48,7 +48,8 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
 fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    for file in open.into_iter().filter(|file| *file > 2) {
+    // One of them was the listing itself, which is closed by now.
+    for file in open.into_iter().filter(|file| *file > 2 && std::fs::read_link(format!("/proc/self/fd/{file}")).is_ok()) {
         close(file);
     }
 }

@@ -74,7 +74,7 @@ async fn a_buffer_that_is_none_is_not_written_to() {
         let program = program(&with("(i32.const 0)", alloc)).await;
         agreed(task(&program, &[[7]])).await
     };
-    for alloc in ["(i32.const 0)", "(i32.const -8)", "(i32.const 131071)"] {
+    for alloc in ["(i32.const 0)", "(i32.const -8)", "(i32.const 131072)"] {
         let error = at(alloc).await.unwrap_err();
         assert!(error.contains("op_init failed: op_alloc(1) returned") && error.contains("which is no buffer"), "{error}");
     }

@@ -87,7 +87,8 @@ pub(crate) async fn agreed(task: Task) -> Result<(Vec<Outcome>, u64), String> {
     for executor in executors() {
         let result = run(executor.as_ref(), task.clone()).await.map_err(|e| e.to_string());
         let first = agreed.get_or_insert_with(|| result.clone());
-        assert_eq!(*first, result, "executors disagree");
+        let start = |result: &dyn std::fmt::Debug| format!("{result:?}").chars().take(500).collect::<String>();
+        assert!(*first == result, "executors disagree: {} and {}", start(first), start(&result));
     }
     agreed.unwrap()
 }
