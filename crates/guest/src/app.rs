@@ -1,7 +1,13 @@
 //! What an app is: made once from its parameters, then called for each item.
 
 use crate::{Item, Shared};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+/// The parameters of an app that has none: a job file with `[params]` is refused.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
 
 /// An app: a pure function from an item to a result, with parameters that are read once.
 pub trait App: Sized + Send + Sync + 'static {
@@ -40,5 +46,17 @@ pub trait Reduce: App {
     /// Why no output can be made of it.
     fn finish(&self, part: &[u8]) -> Result<Vec<u8>, String> {
         Ok(part.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+
+    #[test]
+    fn an_app_without_parameters_takes_none() {
+        assert!(decode::<NoParams>(&[0x80]).is_ok());
+        assert!(decode::<NoParams>(&[0x81, 0xa1, b'x', 1]).unwrap_err().contains('x'));
     }
 }

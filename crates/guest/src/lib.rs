@@ -3,14 +3,14 @@
 //! An app implements [`App`] (and [`Reduce`] where partial results are put together), and names itself to [`export!`]:
 //!
 //! ```
-//! use guest::{App, Item, Shared};
+//! use guest::{App, Item, NoParams, Shared};
 //!
 //! /// Squares a number; the item is the index of a `range` input.
 //! struct Square;
 //!
 //! impl App for Square {
-//!     type Params = ();
-//!     fn init((): (), _shared: &Shared) -> Result<Self, String> {
+//!     type Params = NoParams;
+//!     fn init(_: NoParams, _shared: &Shared) -> Result<Self, String> {
 //!         Ok(Square)
 //!     }
 //!     fn map(&self, item: &Item<'_>, _shared: &Shared) -> Result<Vec<u8>, String> {
@@ -39,7 +39,7 @@ mod shared;
 #[doc(hidden)]
 pub mod abi;
 
-pub use app::{App, Reduce};
+pub use app::{App, NoParams, Reduce};
 pub use codec::{decode, encode};
 pub use frame::{FrameError, frame_of, parts_of};
 pub use item::Item;

@@ -22,7 +22,7 @@ impl Spectrum {
             return Err(format!("shared: {} bytes are no spectrum of {channels} channels of 4 bytes", bytes.len()));
         }
         let times = values.len() / channels;
-        if times < 2 || times > MOST_TIMES || !times.is_power_of_two() {
+        if !(2..=MOST_TIMES).contains(&times) || !times.is_power_of_two() {
             return Err(format!(
                 "shared: the spectrum has {times} time steps; the search needs a power of two from 2 to {MOST_TIMES}"
             ));

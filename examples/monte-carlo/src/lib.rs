@@ -84,7 +84,7 @@ impl Source {
             Stream::Prices => 0,
             Stream::Beams => 1,
         };
-        Source { key: words(seed), path: words(path), stream }
+        Source { key: philox::halves(seed), path: philox::halves(path), stream }
     }
 
     /// The normal numbers of an even step and of the one behind it.
@@ -93,11 +93,6 @@ impl Source {
         let (first, second) = philox::uniforms(words);
         (normal::quantile(first), normal::quantile(second))
     }
-}
-
-fn words(value: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 impl App for MonteCarlo {

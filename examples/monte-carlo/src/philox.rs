@@ -7,6 +7,7 @@ const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 const ROUNDS: u32 = 10;
 
 /// The four random words at a place.
+#[expect(clippy::many_single_char_names, reason = "the letters are the words of the counter and of the key")]
 pub(crate) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut a, mut b, mut c, mut d] = counter;
     let [mut k, mut l] = key;
@@ -31,8 +32,14 @@ fn uniform(low: u32, high: u32) -> f64 {
 
 /// The two halves of a product.
 fn wide(x: u32, y: u32) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = (u64::from(x) * u64::from(y)).to_le_bytes();
-    (u32::from_le_bytes([e, f, g, h]), u32::from_le_bytes([a, b, c, d]))
+    let [low, high] = halves(u64::from(x) * u64::from(y));
+    (high, low)
+}
+
+/// The low and the high word of a number.
+#[expect(clippy::cast_possible_truncation, clippy::as_conversions, reason = "cutting off is meant")]
+pub(crate) fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
 }
 
 #[cfg(test)]

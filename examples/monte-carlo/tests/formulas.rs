@@ -1,4 +1,5 @@
 //! The estimates against closed formulas, and their bits against any slicing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 use guest::{App, Item, Reduce, Shared};
 use monte_carlo::{Beam, Estimate, Estimates, Market, MonteCarlo, Params};

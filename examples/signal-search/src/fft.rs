@@ -39,40 +39,40 @@ struct Complex<const N: usize> {
 }
 
 impl<const N: usize> Complex<N> {
-    #[inline(always)]
+    #[inline]
     fn load(parts: &Parts, at: usize) -> Self {
         let load = |values: &[f32]| *values[at..].first_chunk().unwrap_or(&[0.0; N]);
         Complex { re: load(&parts.re), im: load(&parts.im) }
     }
 
-    #[inline(always)]
+    #[inline]
     fn store(self, parts: &mut Parts, at: usize) {
         parts.re[at..at + N].copy_from_slice(&self.re);
         parts.im[at..at + N].copy_from_slice(&self.im);
     }
 
-    #[inline(always)]
+    #[inline]
     fn add(self, other: Self) -> Self {
         Complex { re: each(|k| self.re[k] + other.re[k]), im: each(|k| self.im[k] + other.im[k]) }
     }
 
-    #[inline(always)]
+    #[inline]
     fn sub(self, other: Self) -> Self {
         Complex { re: each(|k| self.re[k] - other.re[k]), im: each(|k| self.im[k] - other.im[k]) }
     }
 
-    #[inline(always)]
+    #[inline]
     fn times_i(self) -> Self {
         Complex { re: each(|k| -self.im[k]), im: self.re }
     }
 
-    #[inline(always)]
+    #[inline]
     fn times(self, (re, im): (f32, f32)) -> Self {
         Complex { re: each(|k| self.re[k] * re - self.im[k] * im), im: each(|k| self.re[k] * im + self.im[k] * re) }
     }
 }
 
-#[inline(always)]
+#[inline]
 fn each<const N: usize>(value: impl Fn(usize) -> f32) -> Lanes<N> {
     std::array::from_fn(value)
 }
@@ -127,14 +127,14 @@ impl Fft {
             let factors = [self.factor(p * step), self.factor(2 * p * step), self.factor(3 * p * step)];
             for q in (0..stride).step_by(N) {
                 let input = |k: usize| Complex::<N>::load(from, stride * (p + k * quarter) + q);
-                let (a, b, c, d) = (input(0), input(1), input(2), input(3));
-                let (sum_ac, dif_ac) = (a.add(c), a.sub(c));
-                let (sum_bd, dif_bd) = (b.add(d), b.sub(d).times_i());
+                let values = [input(0), input(1), input(2), input(3)];
+                let (even_sum, even_dif) = (values[0].add(values[2]), values[0].sub(values[2]));
+                let (odd_sum, odd_dif) = (values[1].add(values[3]), values[1].sub(values[3]).times_i());
                 let out = 4 * stride * p + q;
-                sum_ac.add(sum_bd).store(to, out);
-                dif_ac.sub(dif_bd).times(factors[0]).store(to, out + stride);
-                sum_ac.sub(sum_bd).times(factors[1]).store(to, out + 2 * stride);
-                dif_ac.add(dif_bd).times(factors[2]).store(to, out + 3 * stride);
+                even_sum.add(odd_sum).store(to, out);
+                even_dif.sub(odd_dif).times(factors[0]).store(to, out + stride);
+                even_sum.sub(odd_sum).times(factors[1]).store(to, out + 2 * stride);
+                even_dif.add(odd_dif).times(factors[2]).store(to, out + 3 * stride);
             }
         }
     }
