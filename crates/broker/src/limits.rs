@@ -72,8 +72,5 @@ fn refused(message: &Outgoing, reason: &str) -> BrokerError {
 
 /// Whether the broker owns a header: it is never published again, because brokers before 4.0 drop such messages silently.
 pub(crate) fn is_brokers_header(name: &str) -> bool {
-    name == "x-death"
-        || name == "x-delivery-count"
-        || name.starts_with("x-first-death-")
-        || name.starts_with("x-last-death-")
+    name == "x-death" || name == "x-delivery-count" || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
 }

@@ -1,7 +1,7 @@
 //! The topology as data: every exchange, queue and binding of a grid, to be declared or checked by either broker.
 
 use protocol::address::{
-    CONTROL_EXCHANGE, CUSTOMER_EXCHANGE, DEAD_EXCHANGE, FETCH_EXCHANGE, FETCH_QUEUE, OUTCOMES_EXCHANGE, Origin,
+    CONTROL_EXCHANGE, CUSTOMER_EXCHANGE, DEAD_EXCHANGE, DEAD_WORK_QUEUE, FETCH_EXCHANGE, FETCH_QUEUE, OUTCOMES_EXCHANGE, Origin,
     SUBMIT_EXCHANGE, SUBMIT_QUEUE, WORK_EXCHANGE, WORKER_EXCHANGE, outcomes_queue, results_queue, work_key, work_queue,
 };
 use protocol::{CustomerName, PoolName};
@@ -100,11 +100,13 @@ impl Topology {
             }
         }
         for shard in 0..shards {
-            let queue =
-                plain(outcomes_queue(shard), OUTCOMES_EXCHANGE, shard.to_string(), Origin::Outcomes, Limits::OUTCOMES);
+            let queue = plain(outcomes_queue(shard), OUTCOMES_EXCHANGE, shard.to_string(), Origin::Outcomes, Limits::OUTCOMES);
             queues.push(QueueSpec { single_active: true, ..queue });
         }
         queues.extend(Origin::ALL.map(dead));
+        // A second copy of dead work, which aggregators settle.
+        let (name, key) = (DEAD_WORK_QUEUE.into(), Origin::Work.key().into());
+        queues.push(plain(name, DEAD_EXCHANGE, key, Origin::Outcomes, Limits::OUTCOMES));
         Self { exchanges: exchanges(), queues }
     }
 
@@ -164,10 +166,10 @@ mod tests {
         let pool = PoolName::new("open").unwrap();
         let topology = Topology::grid(&[(pool, 3)], 2);
         let mut names: Vec<_> = topology.queues.iter().map(|queue| queue.name.clone()).collect();
-        assert_eq!(names.len(), 2 + 3 + 2 + 4);
+        assert_eq!(names.len(), 2 + 3 + 2 + 4 + 1);
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 12);
         for queue in &topology.queues {
             assert!(topology.exchanges.iter().any(|exchange| exchange.name == queue.exchange), "{}", queue.name);
         }

@@ -117,12 +117,7 @@ impl State {
     }
 
     fn declare_queue(&mut self, wanted: &QueueSpec) {
-        let shape = Shape {
-            single_active: wanted.single_active,
-            dead: wanted.dead,
-            limits: wanted.limits,
-            exclusive: false,
-        };
+        let shape = Shape { single_active: wanted.single_active, dead: wanted.dead, limits: wanted.limits, exclusive: false };
         self.declare_and_bind(&wanted.name, shape, &[(wanted.exchange, &wanted.key)]);
     }
 

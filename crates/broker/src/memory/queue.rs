@@ -54,13 +54,25 @@ impl Queue {
         Self { shape, ready: VecDeque::new(), bytes: 0, consumers: VecDeque::new(), duplicates: 0 }
     }
 
-    /// Whether a further message of so many bytes is refused.
-    pub(super) fn is_full(&self, bytes: usize) -> bool {
+    /// Whether a further message of so many bytes is refused; a worker's own queue drops its oldest instead, because
+    /// one stuck worker must not refuse what is announced to all.
+    pub(super) fn refuses(&self, bytes: usize) -> bool {
+        !self.shape.exclusive && self.is_full(bytes)
+    }
+
+    fn is_full(&self, bytes: usize) -> bool {
         self.ready.len() >= self.shape.limits.messages || self.bytes + bytes > self.shape.limits.bytes
     }
 
     pub(super) fn push(&mut self, stored: Stored) {
-        self.bytes += stored.message.body.len();
+        let bytes = stored.message.body.len();
+        while self.shape.exclusive && self.is_full(bytes) {
+            match self.ready.pop_front() {
+                Some(oldest) => self.bytes -= oldest.message.body.len(),
+                None => break,
+            }
+        }
+        self.bytes += bytes;
         self.ready.push_back(stored);
     }
 

@@ -46,7 +46,7 @@ impl State {
         if queues.is_empty() {
             return Ok(Confirm::Unroutable);
         }
-        if queues.iter().any(|name| self.queues.get(name).is_some_and(|queue| queue.is_full(body.len()))) {
+        if queues.iter().any(|name| self.queues.get(name).is_some_and(|queue| queue.refuses(body.len()))) {
             return Ok(Confirm::Refused);
         }
         properties.headers.retain(|(name, _)| !is_brokers_header(name));
@@ -84,11 +84,8 @@ impl State {
 
     /// Adds a consumer.
     pub(super) fn subscribe(&mut self, name: &str, prefetch: u16) -> Result<(u64, Arc<Notify>), BrokerError> {
-        let refused = |reason: &str| BrokerError::Refused {
-            operation: "consume",
-            object: name.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let refused =
+            |reason: &str| BrokerError::Refused { operation: "consume", object: name.to_owned(), reason: reason.to_owned() };
         let queue = self.queues.get_mut(name).ok_or_else(|| refused("no such queue; ensure the topology first"))?;
         if queue.shape.exclusive && !queue.consumers.is_empty() {
             return Err(refused("a worker's own queue has one consumer only"));

@@ -53,9 +53,7 @@ impl Control {
     /// Declares one queue and its binding.
     pub(super) async fn declare_queue(&self, queue: &QueueSpec) -> Result<(), BrokerError> {
         for step in [Step::Queue(queue), Step::Bind(queue)] {
-            self.patiently(step).await.map_err(|(failure, waited)| {
-                self.broker_error("declare", &queue.name, failure, waited)
-            })?;
+            self.patiently(step).await.map_err(|(failure, waited)| self.broker_error("declare", &queue.name, failure, waited))?;
         }
         Ok(())
     }
@@ -85,9 +83,7 @@ impl Control {
                 Err(TopologyError::Differs { object: object(), difference })
             }
             Err((Failure::Refused(NOT_FOUND, _), _)) => Err(TopologyError::Missing { object: object() }),
-            Err((Failure::Refused(ACCESS_REFUSED, reason), _)) => {
-                Err(TopologyError::Forbidden { object: object(), reason })
-            }
+            Err((Failure::Refused(ACCESS_REFUSED, reason), _)) => Err(TopologyError::Forbidden { object: object(), reason }),
             Err((failure, waited)) => {
                 Err(TopologyError::Broker(self.broker_error("ensure topology", &object(), failure, waited)))
             }
@@ -142,11 +138,9 @@ impl Control {
 
     fn broker_error(&self, operation: &'static str, object: &str, failure: Failure, waited: Duration) -> BrokerError {
         match failure {
-            Failure::Refused(code, text) => BrokerError::Refused {
-                operation,
-                object: object.to_owned(),
-                reason: format!("{text}; {}", way_out(code)),
-            },
+            Failure::Refused(code, text) => {
+                BrokerError::Refused { operation, object: object.to_owned(), reason: format!("{text}; {}", way_out(code)) }
+            }
             Failure::Unreachable(last) => BrokerError::Unreachable {
                 operation: format!("{operation} of {object} at {}", self.target.address),
                 waited,

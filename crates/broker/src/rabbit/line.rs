@@ -64,8 +64,9 @@ impl Line {
         self.used.store(true, Ordering::Relaxed);
         let mut closed = self.closed.subscribe();
         tokio::select! {
-            channel = self.connected_channel() => Ok(channel),
+            biased;
             _ = closed.wait_for(|closed| *closed) => Err(BrokerError::Closed),
+            channel = self.connected_channel() => Ok(channel),
         }
     }
 

@@ -20,11 +20,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ports::broker::{Broker, BrokerError, Confirm, Consumer, Depth, Link, Outgoing};
 use protocol::{CustomerName, HostId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use self::backoff::Backoff;
 use self::consumer::RabbitConsumer;
 use self::control::Control;
-use self::errors::{refusal, way_out};
+use self::errors::{RESOURCE_LOCKED, refusal, way_out};
 use self::line::Line;
 use self::own_queues::OwnQueues;
 use self::publisher::Publisher;
@@ -32,6 +33,9 @@ use self::settings::Target;
 pub use self::settings::{RabbitSettings, UrlError};
 use crate::limits::check;
 use crate::topology::{Topology, TopologyError, customer};
+
+/// How long the broker may take a dead connection for alive, three heartbeats of the default: so long its queue is locked.
+const GHOST: Duration = Duration::from_mins(1);
 
 /// `RabbitMQ`; the connections are kept up by its tasks, which end when it is dropped.
 pub struct RabbitBroker {
@@ -131,11 +135,15 @@ impl Broker for RabbitBroker {
 
     async fn declare_worker_queue(&self, host: &HostId) -> Result<String, BrokerError> {
         let queue = self.own.add(host);
-        let channel = self.consuming.channel().await?;
-        match self.own.declare(&channel, &queue).await {
-            Err(error) if refusal(&error).is_some() => Err(lost("declare", &queue, &error)),
-            // Lost on the way: each subscription to it declares it again.
-            Ok(()) | Err(_) => Ok(queue),
+        let (begin, mut backoff) = (Instant::now(), Backoff::new());
+        loop {
+            let channel = self.consuming.channel().await?;
+            let Err(error) = self.own.declare(&channel, &queue).await else { return Ok(queue) };
+            match refusal(&error) {
+                None => return Ok(queue), // lost on the way: each subscription to it declares it again
+                Some((RESOURCE_LOCKED, _)) if begin.elapsed() < GHOST => backoff.wait().await,
+                Some(_) => return Err(lost("declare", &queue, &error)),
+            }
         }
     }
 

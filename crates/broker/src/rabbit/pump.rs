@@ -224,7 +224,9 @@ impl Pump {
     /// all that were in flight are published again one at a time.
     fn end(&mut self, error: Error) -> End {
         let Some((code, text)) = refusal(&error) else { return End::Lost(error) };
-        if self.flying.len() == 1 && let Some((_, slot)) = self.flying.pop_first() {
+        if self.flying.len() == 1
+            && let Some((_, slot)) = self.flying.pop_first()
+        {
             self.careful = self.careful.saturating_sub(1);
             slot.board.refuse(BrokerError::Refused {
                 operation: "publish",

@@ -57,13 +57,8 @@ pub(super) enum Look {
 
 impl Session {
     pub(super) fn new() -> Self {
-        let inner = Inner {
-            phase: Phase::Running,
-            generation: 0,
-            channel: None,
-            inbox: VecDeque::new(),
-            unsettled: BTreeSet::new(),
-        };
+        let inner =
+            Inner { phase: Phase::Running, generation: 0, channel: None, inbox: VecDeque::new(), unsettled: BTreeSet::new() };
         Self { inner: Mutex::new(inner), wake: Notify::new() }
     }
 
@@ -154,9 +149,7 @@ impl Move {
     pub(super) async fn send(self, channel: &Channel) -> Result<(), Error> {
         match self.verdict {
             Verdict::Ack => channel.basic_ack(self.tag, BasicAckOptions { multiple: self.multiple }).await,
-            Verdict::Requeue => {
-                channel.basic_nack(self.tag, BasicNackOptions { multiple: false, requeue: true }).await
-            }
+            Verdict::Requeue => channel.basic_nack(self.tag, BasicNackOptions { multiple: false, requeue: true }).await,
             Verdict::Reject => channel.basic_reject(self.tag, BasicRejectOptions { requeue: false }).await,
         }
     }

@@ -74,6 +74,9 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, UrlError> {
+        if !settings.url.contains("://") {
+            return Err(UrlError("it names no host".into())); // would be read as a path, and shown as one
+        }
         let mut uri: AMQPUri = settings.url.parse().map_err(UrlError)?;
         uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
         let timeout_ms = *uri.query.connection_timeout.get_or_insert(settings.connection_timeout_ms);
