@@ -7,9 +7,9 @@ use std::time::Duration;
 use ports::Clock;
 use ports::clock::SystemClock;
 use ports::store::StoreError;
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::fault::Fault;
 use crate::specs::Specs;
@@ -118,7 +118,12 @@ async fn sqlite(path: &Path, options: &StoreOptions) -> Result<Pools, StoreError
         Some(pages) => base.clone().pragma("max_page_count", pages.to_string()),
         None => base.clone(),
     };
-    let pool = || SqlitePoolOptions::new().acquire_timeout(options.patience).idle_timeout(None).max_lifetime(None);
+    // A full disk or an I/O error makes SQLite end the transaction by itself; the driver then fails to roll it back and
+    // takes the connection for one within a transaction for ever. Such a connection is replaced.
+    let pool = || {
+        let pool = SqlitePoolOptions::new().acquire_timeout(options.patience).idle_timeout(None).max_lifetime(None);
+        pool.before_acquire(|connection, _idle| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+    };
     let write = pool().max_connections(1).connect_with(writer).await.map_err(unreachable)?;
     let reader = base.read_only(true).create_if_missing(false);
     let read = pool().max_connections(options.max_connections.max(1)).min_connections(1).connect_lazy_with(reader);
@@ -145,7 +150,7 @@ async fn postgres(url: &str, options: &StoreOptions) -> Result<Pools, StoreError
     let first = tokio::time::timeout(options.patience, settings.connect()).await;
     let first = first.unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
     let probe = first.map_err(|e| unreachable(place, e))?;
-    let _goodbye: Result<(), sqlx::Error> = sqlx::Connection::close(probe).await;
+    let _goodbye: Result<(), sqlx::Error> = probe.close().await;
     Ok(Pools::Postgres(pool.connect_lazy_with(settings)))
 }
 

@@ -59,7 +59,8 @@ async fn a_full_disk_changes_nothing_and_space_heals_it() {
         }
         Settlement { replicas: vec![computed(view.units[0].key.replica(0))], units: vec![end], ..Settlement::default() }
     };
-    assert!(matches!(world.store.settle(&keys, Box::new(decide)).await, Err(StoreError::Full { .. })));
+    let answer = world.store.settle(&keys, Box::new(decide)).await;
+    assert!(matches!(answer, Err(StoreError::Full { .. })), "{answer:?}");
     drop(world);
     let world = World::new(Arc::new(sqlite(folder.path(), StoreOptions::default()).await));
     let report = world.store.job(job).await.unwrap().unwrap();

@@ -1,6 +1,10 @@
 //! The store's contract on SQLite and on PostgreSQL, and what each alone must do.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a failure is a panic with its place, a measurement is printed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "test code: a failure is a panic with its place, a measurement is printed"
+)]
 
 mod alone;
 mod durable;
