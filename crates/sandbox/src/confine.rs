@@ -66,7 +66,8 @@ fn close(file: i32) {
 #[cfg(all(feature = "execute", target_os = "linux"))]
 pub(crate) fn filter_system_calls() -> io::Result<()> {
     use seccompiler::{
-        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads,
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+        apply_filter_all_threads,
     };
 
     let other = |e: &dyn std::fmt::Display| io::Error::other(format!("system call filter: {e}"));

@@ -36,11 +36,8 @@ const TARGET: Option<&str> = if cfg!(all(target_arch = "x86_64", target_os = "li
 
 /// What is required of the processor besides its architecture: x86-64-v2, which every server and PC since 2009 has.
 #[cfg(feature = "publish")]
-const FEATURES: &[&str] = if cfg!(target_arch = "x86_64") {
-    &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"]
-} else {
-    &[]
-};
+const FEATURES: &[&str] =
+    if cfg!(target_arch = "x86_64") { &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"] } else { &[] };
 
 /// Names everything that an artefact depends on besides the module: engine, target, configuration.
 ///

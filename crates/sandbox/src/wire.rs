@@ -115,7 +115,11 @@ pub(crate) fn read<T: DeserializeOwned>(from: &mut impl Read, limit: u64) -> Res
 }
 
 /// Writes a message, to a child.
-pub(crate) async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), header: &T, sections: &[&[u8]]) -> Result<(), WireError> {
+pub(crate) async fn send<T: Serialize>(
+    to: &mut (impl AsyncWrite + Unpin),
+    header: &T,
+    sections: &[&[u8]],
+) -> Result<(), WireError> {
     to.write_all(&head(header, sections)?).await?;
     for section in sections {
         to.write_all(section).await?;
@@ -124,7 +128,10 @@ pub(crate) async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), heade
 }
 
 /// Reads a message of up to `limit` bytes, from a child: its lengths are not believed further than its bytes.
-pub(crate) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), limit: u64) -> Result<Parcel<T>, WireError> {
+pub(crate) async fn receive<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    limit: u64,
+) -> Result<Parcel<T>, WireError> {
     let mut start = [0; 8];
     from.read_exact(&mut start).await?;
     let (header_len, sections) = prefix(start)?;

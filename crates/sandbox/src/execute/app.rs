@@ -1,7 +1,6 @@
 //! One instance of an app under the ABI `offpeak1`: made, initialised, called item by item.
 
 use ports::sandbox::ExecuteError;
-use protocol::frame::ItemFrame;
 use protocol::unit::Call;
 use wasmtime::{InstancePre, Memory, Store, TypedFunc};
 
@@ -39,7 +38,8 @@ impl App {
         store.limiter(|host| &mut host.limiter);
         let fits = store.set_fuel(budget).and_then(|()| pre.instantiate(&mut store));
         let instance = fits.map_err(|e| refused("the app cannot be instantiated", &e, &mut store, budget))?;
-        let missing = |name: &str| ExecuteError::App { reason: format!("the app exports no function {name}, which the job calls") };
+        let missing =
+            |name: &str| ExecuteError::App { reason: format!("the app exports no function {name}, which the job calls") };
         let memory = instance.get_memory(&mut store, "memory").ok_or_else(|| missing("memory"))?;
         let alloc = instance.get_typed_func(&mut store, "op_alloc").map_err(|_none| missing("op_alloc"))?;
         let name = match call {
@@ -62,10 +62,9 @@ impl App {
 
     fn init(&mut self, init: &TypedFunc<(u32, u32), u32>, params: &[u8]) -> Result<(), ExecuteError> {
         let budget = self.budget;
-        let code = self.give(params).and_then(|at| {
-            let len = u32::try_from(params.len()).map_err(wasmtime::Error::new)?;
+        let code = self.give(params.len(), |room| room.copy_from_slice(params)).and_then(|input| {
             self.store.set_fuel(budget)?;
-            init.call(&mut self.store, (at, len))
+            init.call(&mut self.store, input)
         });
         match code {
             Ok(0) => Ok(()),
@@ -94,10 +93,8 @@ impl App {
     }
 
     fn map(&mut self, item: &[u8]) -> wasmtime::Result<Item> {
-        let mut frame = ItemFrame::default();
-        frame.push(item).map_err(wasmtime::Error::new)?;
-        let frame = frame.finish();
-        let (at, len) = self.call(&self.compute.clone(), &frame, self.budget)?;
+        let (at, len) = self.give(frame_len(item), |room| frame_item(room, item))?;
+        let (at, len) = self.call(&self.compute.clone(), (at, len), self.budget)?;
         let fuel = self.used()?;
         let answer = self.read(at, len)?;
         match single(answer).map_err(|e| wasmtime::Error::msg(format!("the frame that op_map returned is wrong: {e}")))? {
@@ -116,11 +113,13 @@ impl App {
     }
 
     fn reduce(&mut self, item: &[u8]) -> wasmtime::Result<Item> {
-        let (mut at, mut len) = self.call(&self.compute.clone(), item, self.budget)?;
+        let input = self.give(item.len(), |room| room.copy_from_slice(item))?;
+        let (mut at, mut len) = self.call(&self.compute.clone(), input, self.budget)?;
         let mut fuel = self.used()?;
         if let Some(finish) = self.finish.clone() {
             let partial = self.read(at, len)?.to_vec();
-            (at, len) = self.call(&finish, &partial, self.budget - fuel)?;
+            let input = self.give(partial.len(), |room| room.copy_from_slice(&partial))?;
+            (at, len) = self.call(&finish, input, self.budget - fuel)?;
             fuel = self.used()?;
         }
         let output = self.read(at, len)?;
@@ -128,12 +127,10 @@ impl App {
         Ok(Item::Done(output.to_vec(), fuel))
     }
 
-    /// One metered call: writes the input where the guest wants it, and gives back where the result is.
-    fn call(&mut self, function: &TypedFunc<(u32, u32), u64>, input: &[u8], fuel: u64) -> wasmtime::Result<(u32, u32)> {
-        let at = self.give(input)?;
-        let len = u32::try_from(input.len()).map_err(wasmtime::Error::new)?;
+    /// One metered call; gives back where the result is.
+    fn call(&mut self, function: &TypedFunc<(u32, u32), u64>, input: (u32, u32), fuel: u64) -> wasmtime::Result<(u32, u32)> {
         self.store.set_fuel(fuel)?;
-        let packed = function.call(&mut self.store, (at, len))?;
+        let packed = function.call(&mut self.store, input)?;
         let [l0, l1, l2, l3, a0, a1, a2, a3] = packed.to_le_bytes();
         Ok((u32::from_le_bytes([a0, a1, a2, a3]), u32::from_le_bytes([l0, l1, l2, l3])))
     }
@@ -146,15 +143,15 @@ impl App {
         }
     }
 
-    /// Copies bytes into the guest; the allocation is bounded, not metered.
-    fn give(&mut self, bytes: &[u8]) -> wasmtime::Result<u32> {
-        let len = u32::try_from(bytes.len()).map_err(wasmtime::Error::new)?;
+    /// Has the guest hand out a buffer and fills it; the allocation is bounded, not metered.
+    fn give(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> wasmtime::Result<(u32, u32)> {
+        let len = u32::try_from(bytes).map_err(wasmtime::Error::new)?;
         self.store.set_fuel(self.budget)?;
         let at = self.alloc.call(&mut self.store, len)?;
         let room = range(at, len).filter(|_room| at != 0).and_then(|room| self.memory.data_mut(&mut self.store).get_mut(room));
         let room = room.ok_or_else(|| wasmtime::Error::msg(format!("op_alloc({len}) returned {at}, which is no buffer")))?;
-        room.copy_from_slice(bytes);
-        Ok(at)
+        fill(room);
+        Ok((at, len))
     }
 
     fn read(&self, at: u32, len: u32) -> wasmtime::Result<&[u8]> {
@@ -190,6 +187,22 @@ fn refused(what: &str, error: &wasmtime::Error, store: &mut Store<Host>, budget:
     }
 }
 
+/// The length of a frame in with this one item.
+fn frame_len(item: &[u8]) -> usize {
+    (8 + item.len()).next_multiple_of(8)
+}
+
+/// Writes a frame in with this one item, as [`protocol::frame::ItemFrame`] does; an item's length fits, since its frame's does.
+fn frame_item(room: &mut [u8], item: &[u8]) {
+    let length = u32::try_from(item.len()).unwrap_or(u32::MAX);
+    let (head, body) = room.split_at_mut(8);
+    head[..4].copy_from_slice(&1_u32.to_le_bytes());
+    head[4..].copy_from_slice(&length.to_le_bytes());
+    let (bytes, padding) = body.split_at_mut(item.len());
+    bytes.copy_from_slice(item);
+    padding.fill(0);
+}
+
 /// The one entry of a frame out: its status and its bytes. Padding is not looked at beyond its length.
 fn single(frame: &[u8]) -> Result<(u8, &[u8]), String> {
     let cut = || format!("its {} bytes end too early", frame.len());
@@ -207,5 +220,40 @@ fn single(frame: &[u8]) -> Result<(u8, &[u8]), String> {
     match rest.len() - len {
         0..8 => Ok((status, body)),
         extra => Err(format!("it has {extra} bytes after its entry")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::frame::{ItemFrame, ResultFrame};
+
+    #[test]
+    fn a_frame_of_one_is_written_as_the_protocol_writes_it() {
+        for length in 0..20 {
+            let item = vec![7; length];
+            let mut frame = ItemFrame::default();
+            frame.push(&item).unwrap();
+            let mut room = vec![255; frame_len(&item)];
+            frame_item(&mut room, &item);
+            assert_eq!(room, frame.finish());
+        }
+    }
+
+    #[test]
+    fn a_frame_of_one_is_read_and_others_are_refused() {
+        for length in 0..20 {
+            let mut frame = ResultFrame::default();
+            frame.ok(&vec![7; length]).unwrap();
+            let frame = frame.finish();
+            assert_eq!(single(&frame), Ok((0, vec![7; length].as_slice())));
+            assert!(single(&frame[..11 + length]).is_err());
+            assert!(single(&[frame.as_slice(), &[0; 8]].concat()).is_err());
+        }
+        let mut two = ResultFrame::default();
+        two.ok(b"a").unwrap();
+        two.failed("b").unwrap();
+        assert_eq!(single(&two.finish()).unwrap_err(), "it has 2 entries for one item");
+        assert_eq!(single(&ResultFrame::default().finish()).unwrap_err(), "its 4 bytes end too early");
     }
 }

@@ -33,7 +33,10 @@ impl Stopwatch {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the executor is the edge: it bounds and reports wall time, and decides nothing by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the executor is the edge: it bounds and reports wall time, and decides nothing by it"
+)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -57,7 +57,14 @@ fn stdin(item: &[u8]) -> Result<Vec<u8>, String> {
     match decode::<Value>("item", item, Format::MessagePack).map_err(|e| e.to_string())? {
         Value::String(text) => Ok(text.into_bytes()),
         Value::Binary(bytes) => Ok(bytes),
-        value => {
+        value @ (Value::Nil
+        | Value::Boolean(_)
+        | Value::Integer(_)
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Array(_)
+        | Value::Map(_)
+        | Value::Ext(..)) => {
             let mut line = encode("item", &value, Format::Json).map_err(|e| e.to_string())?;
             line.push(b'\n');
             Ok(line)

@@ -56,7 +56,8 @@ impl ExecutorPool {
         let needed = program.limits.memory_bytes.saturating_add(inputs).saturating_add(OVERHEAD_BYTES);
         if needed > self.memory_bytes {
             let has = self.memory_bytes;
-            let reason = format!("the job needs {needed} bytes of memory and an executor here has {has}: lower the job's memory limit");
+            let reason =
+                format!("the job needs {needed} bytes of memory and an executor here has {has}: lower the job's memory limit");
             return Err(ExecuteError::Unsupported { reason });
         }
         Ok(())
@@ -102,7 +103,9 @@ impl Execute for ExecutorPool {
         self.check(&task.program)?;
         let mut slot = self.pool.get().await.map_err(|e| match e {
             PoolError::Backend(error) => error,
-            other => ExecuteError::Died { reason: format!("no executor: {other}") },
+            PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                ExecuteError::Died { reason: format!("no executor: {e}") }
+            }
         })?;
         self.herd.running().await;
         // Taken out of its slot, the process is killed wherever this future is dropped.

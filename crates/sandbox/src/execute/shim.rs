@@ -124,9 +124,13 @@ pub(crate) fn link(linker: &mut Linker<Shim>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "fd_seek", |fd: u32, _by: i64, _from: u32, _at: u32| if fd <= 2 { SPIPE } else { BADF })?;
     linker.func_wrap(MODULE, "fd_fdstat_set_flags", |fd: u32, _flags: u32| if fd <= 2 { SUCCESS } else { BADF })?;
     linker.func_wrap(MODULE, "fd_fdstat_get", fdstat_get)?;
-    linker.func_wrap(MODULE, "fd_filestat_get", |mut guest: Guest<'_>, fd: u32, at: u32| {
-        if fd <= 2 { put(&mut guest, at, &[0; 64]) } else { Ok(BADF) }
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_filestat_get",
+        |mut guest: Guest<'_>, fd: u32, at: u32| {
+            if fd <= 2 { put(&mut guest, at, &[0; 64]) } else { Ok(BADF) }
+        },
+    )?;
     linker.func_wrap(MODULE, "fd_read", fd_read)?;
     linker.func_wrap(MODULE, "fd_write", fd_write)?;
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;

@@ -35,7 +35,8 @@ pub(crate) type Gate<'a> = &'a mut dyn FnMut() -> Result<(), ExecuteError>;
 
 /// Runs a unit.
 pub(crate) fn run(loaded: &Loaded, unit: Unit<'_>, gate: Gate<'_>) -> Result<Done, ExecuteError> {
-    let items = frame::items(unit.items).map_err(|e| ExecuteError::App { reason: format!("the unit's items are broken: {e}") })?;
+    let items =
+        frame::items(unit.items).map_err(|e| ExecuteError::App { reason: format!("the unit's items are broken: {e}") })?;
     let mut log = Log::default();
     let results = match &loaded.entry {
         Entry::Command(pre) => {

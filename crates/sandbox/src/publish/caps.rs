@@ -56,7 +56,8 @@ impl Caps {
             if found > limit {
                 self.over += 1;
                 if self.functions.len() < MAX_NAMED {
-                    self.functions.push(format!("function {} has {found} {what}, over the limit of {limit}: split it", function.index()));
+                    self.functions
+                        .push(format!("function {} has {found} {what}, over the limit of {limit}: split it", function.index()));
                 }
             }
         }
@@ -64,6 +65,7 @@ impl Caps {
     }
 
     /// Looks at the counts and sizes that a section declares.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not counted here is bounded by the module's size")]
     pub(super) fn section(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::TypeSection(section) => self.count("types", section.count(), ENTRIES),
@@ -87,7 +89,9 @@ impl Caps {
                 for memory in section.clone() {
                     let pages = memory?.initial;
                     if pages > MEMORY_PAGES {
-                        self.reasons.push(format!("the memory begins with {pages} pages, over the limit of {MEMORY_PAGES}: let it grow instead"));
+                        self.reasons.push(format!(
+                            "the memory begins with {pages} pages, over the limit of {MEMORY_PAGES}: let it grow instead"
+                        ));
                     }
                 }
             }

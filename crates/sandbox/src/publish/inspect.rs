@@ -35,7 +35,9 @@ pub fn inspect(module: &[u8]) -> Inspection {
     let app: Vec<_> = EXPORTS.iter().filter(|(name, _, _)| contents.export(name).is_some()).map(|(name, _, _)| *name).collect();
     let entry = match (command, app.first()) {
         (true, Some(name)) => {
-            contents.reasons.push(format!("it exports both _start and {name}: a command exports _start, an app op_map; build one of them"));
+            contents
+                .reasons
+                .push(format!("it exports both _start and {name}: a command exports _start, an app op_map; build one of them"));
             None
         }
         (true, None) => Some(EntryKind::Command),

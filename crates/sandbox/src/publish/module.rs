@@ -3,8 +3,8 @@
 use ports::sandbox::Inspection;
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{
-    BinaryReaderError, CustomSectionReader, Encoding, FuncType, FuncValidatorAllocations, Parser, Payload, TypeRef, ValidPayload,
-    ValType, Validator, WasmFeatures,
+    BinaryReaderError, CustomSectionReader, Encoding, FuncType, FuncValidatorAllocations, Parser, Payload, TypeRef, ValType,
+    ValidPayload, Validator, WasmFeatures,
 };
 
 use super::caps::{self, Caps};
@@ -65,11 +65,15 @@ pub(super) fn read(module: &[u8]) -> Contents {
     let mut contents = Contents::default();
     if module.len() > caps::MODULE_BYTES {
         let (bytes, limit) = (module.len(), caps::MODULE_BYTES);
-        contents.reasons.push(format!("the module has {bytes} bytes, over the limit of {limit}: strip debug sections, move data to the job's shared input"));
+        contents.reasons.push(format!(
+            "the module has {bytes} bytes, over the limit of {limit}: strip debug sections, move data to the job's shared input"
+        ));
         return contents;
     }
     if !module.starts_with(b"\0asm") {
-        contents.reasons.push("the file is no WebAssembly module (it does not begin with \\0asm): compile for wasm32 first".into());
+        contents
+            .reasons
+            .push("the file is no WebAssembly module (it does not begin with \\0asm): compile for wasm32 first".into());
         return contents;
     }
     let mut caps = Caps::default();
@@ -93,7 +97,10 @@ fn walk(module: &[u8], contents: &mut Contents, caps: &mut Caps) -> Result<(), B
     for payload in parser.parse_all(module) {
         let payload = payload?;
         if let Payload::Version { encoding: Encoding::Component, .. } = payload {
-            contents.reasons.push("the file is a component: build a core module (for Rust the target wasm32-unknown-unknown or wasm32-wasip1)".into());
+            contents.reasons.push(
+                "the file is a component: build a core module (for Rust the target wasm32-unknown-unknown or wasm32-wasip1)"
+                    .into(),
+            );
             return Ok(());
         }
         if let Payload::CustomSection(section) = &payload {
@@ -142,7 +149,10 @@ impl Contents {
             return;
         }
         if section.data().len() > MAX_MANIFEST_BYTES {
-            self.reasons.push(format!("the section {MANIFEST} has {} bytes, over the limit of {MAX_MANIFEST_BYTES}", section.data().len()));
+            self.reasons.push(format!(
+                "the section {MANIFEST} has {} bytes, over the limit of {MAX_MANIFEST_BYTES}",
+                section.data().len()
+            ));
             return;
         }
         let json = protocol::codec::decode::<protocol::Value>(MANIFEST, section.data(), protocol::Format::Json);

@@ -138,7 +138,10 @@ async fn endless_traps_and_floods_fail_alone() {
     for (body, expected) in [
         ("(loop $on (br $on))", "out of fuel after 1000000"),
         ("(call $write (i32.const 2) (i32.const 512) (i32.const 5)) (unreachable)", "trap: unreachable: sorry"),
-        ("(loop $on (call $write (i32.const 1) (i32.const 0) (i32.const 65536)) (br $on))", "output of 1114112 bytes or more is over the limit of 1048576"),
+        (
+            "(loop $on (call $write (i32.const 1) (i32.const 0) (i32.const 65536)) (br $on))",
+            "output of 1114112 bytes or more is over the limit of 1048576",
+        ),
         ("(loop $on (call $write (i32.const 2) (i32.const 0) (i32.const 65536)) (br $on))", "out of fuel after 1000000"),
         ("(call $write (i32.const 1) (i32.const -1) (i32.const 2))", "trap: out of bounds memory access"),
     ] {

@@ -41,7 +41,8 @@ async fn a_child_and_this_process_compile_the_same() {
 
 #[tokio::test]
 async fn a_manifest_is_passed_on() {
-    let module = wat::parse_str(behaving().replacen("(module", r#"(module (@custom "offpeak.manifest" "{\"name\":\"x\"}")"#, 1)).unwrap();
+    let module =
+        wat::parse_str(behaving().replacen("(module", r#"(module (@custom "offpeak.manifest" "{\"name\":\"x\"}")"#, 1)).unwrap();
     let published = publisher(|_| {}).publish(&module).await.unwrap();
     assert_eq!(published.manifest.as_deref(), Some(r#"{"name":"x"}"#));
     assert!(!published.reduces);

@@ -84,10 +84,7 @@ async fn an_app_that_refuses_its_parameters_fails_as_a_whole() {
         ("(i32.const 3)", "app failed: op_init returned 3"),
         ("(call $fail (i32.const 16) (i32.const 4)) (unreachable)", "app failed: op_init failed: trap: unreachable: boom"),
         ("(loop $on (br $on)) (i32.const 0)", "app failed: op_init failed: out of fuel after 1000000"),
-        (
-            "(drop (memory.grow (i32.const 1000))) (i32.const 0)",
-            "app failed: op_init failed: memory limit of 4194304 bytes",
-        ),
+        ("(drop (memory.grow (i32.const 1000))) (i32.const 0)", "app failed: op_init failed: memory limit of 4194304 bytes"),
     ] {
         let program = program(&with(init, "(i32.const 4096)")).await;
         assert_eq!(agreed(task(&program, &[[0]])).await.unwrap_err(), expected);
