@@ -1,8 +1,9 @@
 //! The engine's configuration: one base for the compiler and the runtime, so that what one makes the other loads.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine};
 
 /// How fuel is counted: the engine's own fuel, whose costs belong to its major version.
+#[cfg(feature = "publish")]
 pub(crate) const METER: &str = "wasmtime-48-fuel";
 /// The engine's version, checked against the artefact when it is loaded.
 const ENGINE: &str = "wasmtime-48.0.8";
@@ -15,6 +16,7 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Tables of a module; compilers emit one, and one more for references.
 pub(crate) const MAX_TABLES: u32 = 4;
 /// The engine's own data of an instance: 50,000 functions in a table need 1.6 MB.
+#[cfg(feature = "execute")]
 const MAX_INSTANCE_BYTES: usize = 8 << 20;
 /// Address space of a memory: all that 32 bits reach, so that no access needs a bounds check.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
@@ -76,6 +78,8 @@ fn base() -> Config {
 /// An engine that runs up to `instances` instances at the same time, each from a pool of prepared memory.
 #[cfg(feature = "execute")]
 pub(crate) fn runtime(instances: u32) -> Result<Engine, wasmtime::Error> {
+    use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
+
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(instances)
         .total_memories(instances)

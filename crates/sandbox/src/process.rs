@@ -34,9 +34,22 @@ pub(crate) fn spawn(command: &[OsString]) -> Result<Child, std::io::Error> {
 /// How a child ended that should not have.
 #[derive(Debug)]
 pub(crate) struct Death {
+    #[cfg(feature = "publish")]
     pub(crate) signal: Option<i32>,
     /// Signal or code, and the end of what it said.
     pub(crate) words: String,
+}
+
+impl Death {
+    fn new(status: Option<ExitStatus>, words: String) -> Self {
+        #[cfg(not(feature = "publish"))]
+        let _unasked = status;
+        Self {
+            #[cfg(feature = "publish")]
+            signal: status.and_then(|status| status.signal()),
+            words,
+        }
+    }
 }
 
 /// Ends a child and says how it had ended, if it had by itself.
@@ -46,8 +59,8 @@ pub(crate) async fn bury(mut child: Child) -> Death {
     drop(child.stdout.take());
     let status = match tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
         Ok(Ok(status)) => status,
-        Ok(Err(e)) => return Death { signal: None, words: format!("its exit status is unknown: {e}") },
-        Err(_elapsed) => return Death { signal: None, words: "it did not end".into() },
+        Ok(Err(e)) => return Death::new(None, format!("its exit status is unknown: {e}")),
+        Err(_elapsed) => return Death::new(None, "it did not end".into()),
     };
     let mut said = Vec::new();
     if let Some(stderr) = child.stderr.take() {
@@ -56,7 +69,7 @@ pub(crate) async fn bury(mut child: Child) -> Death {
     }
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     let words = if said.is_empty() { exit_words(status) } else { format!("{}: {said}", exit_words(status)) };
-    Death { signal: status.signal(), words }
+    Death::new(Some(status), words)
 }
 
 fn exit_words(status: ExitStatus) -> String {

@@ -143,7 +143,7 @@ async fn a_compiler_that_cannot_start_is_no_fault_of_the_module() {
     let module = wat::parse_str(summing()).unwrap();
     for command in [vec!["/nonexistent/compiler".into()], vec![]] {
         let mut settings = PublishSettings::new(Compiler::Child(command));
-        settings.wall_limit = Duration::from_secs(60);
+        settings.wall_limit = Duration::from_mins(1);
         let error = Publisher::new(settings).unwrap().publish(&module).await.unwrap_err();
         assert!(matches!(error, PublishError::Unavailable { .. }), "{error}");
     }

@@ -67,7 +67,7 @@ pub(crate) fn task(program: &Program, items: &[impl AsRef<[u8]>]) -> Task {
     for item in items {
         frame.push(item.as_ref()).unwrap();
     }
-    let time_limit = Duration::from_secs(300);
+    let time_limit = Duration::from_mins(5);
     Task { program: program.clone(), call: Call::Map, first: 0, items: frame.finish(), time_limit }
 }
 
