@@ -127,7 +127,6 @@ CREATE TABLE units (
 ) {CLUSTERED};
 CREATE UNIQUE INDEX units_by_item ON units (job, stage, first_item);
 CREATE INDEX units_with_failures ON units (job, stage, first_item) WHERE failed_items > 0;
-CREATE INDEX units_open ON units (job) WHERE state = 'open';
 
 CREATE TABLE replicas (
     job {BYTES} NOT NULL,

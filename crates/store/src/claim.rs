@@ -155,8 +155,8 @@ async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTre
         .all_many(
             "WITH k (job, unit) AS (VALUES",
             units.into_iter().map(|unit| values![job, unit]).collect(),
-            ") SELECT r.unit, r.replica, r.lane FROM k JOIN replicas r ON r.job = k.job AND r.unit = k.unit
-            WHERE r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
+            ") SELECT r.unit, r.replica, r.lane FROM k CROSS JOIN replicas r
+            WHERE r.job = k.job AND r.unit = k.unit AND r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
         )
         .await?;
     let mut taken: BTreeMap<u32, Vec<(u16, u16)>> = BTreeMap::new();

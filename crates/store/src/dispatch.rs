@@ -118,8 +118,8 @@ async fn stored_cursors(tx: &mut Tx, jobs: &BTreeSet<JobId>) -> Result<BTreeMap<
 async fn assign(tx: &mut Tx, assignments: &[Assignment]) -> Result<BTreeMap<JobId, u64>, Fault> {
     let rows: Vec<_> = assignments.iter().map(|a| values![a.key.job, a.key.unit, a.key.replica, a.lane]).collect();
     let keys = "WITH k (job, unit, replica, lane) AS (VALUES";
-    let first_time = ") SELECT r.job FROM k JOIN replicas r ON r.job = k.job AND r.unit = k.unit AND r.replica = k.replica
-        WHERE r.state = 'due' AND r.lane IS NULL";
+    let first_time = ") SELECT r.job FROM k CROSS JOIN replicas r
+        WHERE r.job = k.job AND r.unit = k.unit AND r.replica = k.replica AND r.state = 'due' AND r.lane IS NULL";
     let mut counts = BTreeMap::new();
     for row in tx.all_many(keys, rows.clone(), first_time).await? {
         *counts.entry(row.job(0)?).or_default() += 1;
@@ -192,7 +192,7 @@ async fn further_replicas(tx: &mut Tx, lost: &[ReplicaKey]) -> Result<Vec<Replic
             counts.keys().map(|key| values![key.job, key.unit]).collect(),
             ") SELECT u.job, u.unit,
                 (SELECT MAX(r.replica) FROM replicas r WHERE r.job = u.job AND r.unit = u.unit)
-            FROM k JOIN units u ON u.job = k.job AND u.unit = k.unit WHERE u.state = 'open'",
+            FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit AND u.state = 'open'",
         )
         .await?;
     let mut further = Vec::new();

@@ -107,9 +107,9 @@ pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Vec<UnitFa
     let rows: Vec<_> = keys.iter().map(|key| values![key.job, key.unit]).collect();
     let with = "WITH k (job, unit) AS (VALUES";
     let select_units = ") SELECT u.job, u.unit, u.stage, u.first_item, u.end_item, u.byte_from, u.byte_to, u.state
-        FROM k JOIN units u ON u.job = k.job AND u.unit = k.unit";
+        FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit";
     let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output
-        FROM k JOIN replicas r ON r.job = k.job AND r.unit = k.unit";
+        FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit";
     let mut units = BTreeMap::new();
     for row in &tx.all_many(with, rows.clone(), select_units).await? {
         let unit = read_unit(row)?;

@@ -51,7 +51,7 @@ impl SqlStore {
         let claim = ") UPDATE outbox SET held_until = k.until FROM k WHERE outbox.number = k.number";
         tx.run_many("WITH k (number, until) AS (VALUES", claims, claim).await?;
         let read = ") SELECT o.number, o.id, o.customer, o.kind, o.content_type, o.correlation_id, o.traceparent, o.body
-            FROM k JOIN outbox o ON o.number = k.number";
+            FROM k CROSS JOIN outbox o WHERE o.number = k.number";
         let rows = tx.all_many("WITH k (number) AS (VALUES", numbers.iter().map(|n| values![*n]).collect(), read).await?;
         let mut claimed = rows.iter().map(read_message).collect::<Result<Vec<_>, Fault>>()?;
         claimed.sort_by_key(|message| message.sequence);

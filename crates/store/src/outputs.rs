@@ -58,7 +58,7 @@ pub(crate) async fn frames(tx: &mut Tx, job: JobId, units: &[Ended]) -> Result<V
         .all_many(
             "WITH k (job, unit) AS (VALUES",
             valid.collect(),
-            ") SELECT o.unit, o.frame FROM k JOIN outputs o ON o.job = k.job AND o.unit = k.unit",
+            ") SELECT o.unit, o.frame FROM k CROSS JOIN outputs o WHERE o.job = k.job AND o.unit = k.unit",
         )
         .await?;
     let mut found = std::collections::BTreeMap::new();

@@ -87,6 +87,9 @@ fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result
         failed: tally.sums.items_failed,
         cancelled: 0,
     };
+    // Units are numbered without a gap, and those of an ended job are cancelled if nothing else.
+    let decided = tally.sums.usage.units.saturating_add(tally.failed_units);
+    let open = if facts.state == JobState::Running { u64::from(tally.next_unit).saturating_sub(decided) } else { 0 };
     Ok(JobReport {
         id: facts.id,
         customer: facts.customer,
@@ -98,7 +101,7 @@ fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result
         stage: (tally.stage, row.number(column(2))?),
         last_stage: row.flag(column(3))?,
         cut: row.number(column(4))?,
-        units: UnitCounts { valid: tally.sums.usage.units, failed: tally.failed_units, ..UnitCounts::default() },
+        units: UnitCounts { open, valid: tally.sums.usage.units, failed: tally.failed_units, ..UnitCounts::default() },
         next_due_at: None,
         last_reason: tally.last_reason,
         admitted_at: facts.admitted_at,
@@ -108,16 +111,15 @@ fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result
     })
 }
 
-/// Counts what a running job has open, waiting and on its way.
+/// Counts what a running job has waiting and on its way.
 async fn read_counts(tx: &mut Tx, report: &mut JobReport) -> Result<(), Fault> {
-    let sql = "SELECT (SELECT COUNT(*) FROM units WHERE job = $1 AND state = 'open'),
-        (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'due'),
-        (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'sent'),
+    // The conditions on times are always true; they lead the planners to the indices of the few that are due and sent.
+    let sql = "SELECT (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'due' AND not_before >= 0),
+        (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'sent' AND deadline > -1),
         (SELECT MIN(not_before) FROM replicas WHERE job = $1 AND state = 'due')";
     let Some(row) = tx.first(sql, values![report.id]).await? else { return Ok(()) };
-    report.units.open = row.number(0)?;
-    report.units.replicas_due = row.number(1)?;
-    report.units.replicas_sent = row.number(2)?;
-    report.next_due_at = row.opt_time(3)?;
+    report.units.replicas_due = row.number(0)?;
+    report.units.replicas_sent = row.number(1)?;
+    report.next_due_at = row.opt_time(2)?;
     Ok(())
 }

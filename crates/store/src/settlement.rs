@@ -138,13 +138,35 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Replicas of units that ended in this settlement which have not ended by themselves. Of a split unit also those
+    /// computed: a result over all of its items is no vote on the half that it keeps.
+    fn closed(&self) -> Vec<Vec<Value>> {
+        let mut closed = Vec::new();
+        for unit in self.ended.iter().filter_map(|key| self.units.get(key)) {
+            for replica in &unit.replicas {
+                let key = unit.key.replica(replica.replica);
+                let state = self.replicas.get(&key).map_or(replica.state, |end| end.state);
+                let open = match state {
+                    ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost => true,
+                    ReplicaState::Computed => self.splits.keeps(unit.key),
+                    ReplicaState::Failed | ReplicaState::Interrupted => false,
+                };
+                if open {
+                    closed.push(values![key.job, key.unit, key.replica]);
+                }
+            }
+        }
+        closed
+    }
+
     async fn flush(self, tx: &mut Tx) -> Result<(), Fault> {
+        let closed = self.closed();
+        let due = self.due.into_iter().filter(|(key, _)| !self.ended.contains(&key.unit_key())).collect();
         write_replicas(tx, self.replicas).await?;
-        insert_due(tx, self.due).await?;
-        let closed: Vec<_> = self.ended.iter().map(|key| values![key.job, key.unit]).collect();
-        let close = ") UPDATE replicas SET state = 'interrupted' FROM k
-            WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.state IN ('due', 'sent', 'lost')";
-        tx.run_many("WITH k (job, unit) AS (VALUES", closed, close).await?;
+        insert_due(tx, due).await?;
+        let close = ") UPDATE replicas SET state = 'interrupted', meter = NULL, fuel = NULL, output = NULL FROM k
+            WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.replica = k.replica";
+        tx.run_many("WITH k (job, unit, replica) AS (VALUES", closed, close).await?;
         self.splits.write(tx).await?;
         let units =
             ") UPDATE units SET state = k.state, failed_items = k.failed_items, output_bytes = k.output_bytes, reason = k.reason

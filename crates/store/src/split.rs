@@ -1,5 +1,7 @@
 //! Units found too large: the kept half shrinks, a new unit takes the rest, and both begin anew.
 
+use std::collections::BTreeSet;
+
 use ports::store::UnitFacts;
 use protocol::{Micros, UnitKey};
 
@@ -23,7 +25,7 @@ pub(crate) struct Cut {
 /// The splits of one settlement.
 #[derive(Default)]
 pub(crate) struct Splits {
-    kept: Vec<UnitKey>,
+    kept: BTreeSet<UnitKey>,
     shrunk: Vec<Vec<Value>>,
     new: Vec<Vec<Value>>,
     due: Vec<(protocol::ReplicaKey, Micros)>,
@@ -33,11 +35,11 @@ impl Splits {
     /// Notes a split; returns the job's next unit number.
     pub(crate) fn add(&mut self, unit: &UnitFacts, next_unit: u32, cut: Cut) -> Result<u32, Fault> {
         let (key, Cut { middle, middle_byte, unit: number, replicas, last }) = (unit.key, cut);
-        if middle <= unit.first || middle >= unit.end || number < next_unit {
+        if middle <= unit.first || middle >= unit.end || number != next_unit {
             return Err(Fault::data(format!("unit {key} cannot be split at item {middle} into unit {number}")));
         }
         let beyond = || Fault::data(format!("unit {key} has no number left for a further unit or replica"));
-        self.kept.push(key);
+        self.kept.insert(key);
         self.shrunk.push(values![key.job, key.unit, middle, middle_byte]);
         let new = UnitKey { job: key.job, unit: number };
         self.new.push(values![new.job, new.unit, unit.stage, middle, unit.end, middle_byte, unit.bytes.1]);
@@ -50,12 +52,12 @@ impl Splits {
         number.checked_add(1).ok_or_else(beyond)
     }
 
+    /// Whether this unit is the kept half of a split.
+    pub(crate) fn keeps(&self, unit: UnitKey) -> bool {
+        self.kept.contains(&unit)
+    }
+
     pub(crate) async fn write(self, tx: &mut Tx) -> Result<(), Fault> {
-        // A result over all of the old unit's items is no vote on the kept half.
-        let void = ") UPDATE replicas SET state = 'interrupted', meter = NULL, fuel = NULL, output = NULL FROM k
-            WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.state = 'computed'";
-        let kept = self.kept.iter().map(|key| values![key.job, key.unit]).collect();
-        tx.run_many("WITH k (job, unit) AS (VALUES", kept, void).await?;
         let shrink = ") UPDATE units SET end_item = k.middle, byte_to = k.middle_byte FROM k
             WHERE units.job = k.job AND units.unit = k.unit";
         tx.run_many("WITH k (job, unit, middle, middle_byte) AS (VALUES", self.shrunk, shrink).await?;

@@ -93,19 +93,24 @@ impl Tx {
     /// Runs `before (…), (…) after` over all rows, in as few statements as the bound on parameters allows; how many rows it changed.
     pub(crate) async fn run_many(&mut self, before: &str, rows: Vec<Vec<Value>>, after: &str) -> Result<u64, Fault> {
         let mut changed = 0;
-        for (sql, values) in statements(before, rows, after) {
+        for (sql, values) in self.statements(before, rows, after) {
             changed += self.execute(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql)), values, false).await?;
         }
         Ok(changed)
     }
 
-    /// Reads likewise.
+    /// Reads likewise. Keys are joined by `CROSS JOIN` and a condition: SQLite then looks each key up, where it would
+    /// else rather walk the whole table.
     pub(crate) async fn all_many(&mut self, before: &str, rows: Vec<Vec<Value>>, after: &str) -> Result<Vec<Row>, Fault> {
         let mut found = Vec::new();
-        for (sql, values) in statements(before, rows, after) {
+        for (sql, values) in self.statements(before, rows, after) {
             found.extend(self.composed(sql, values).await?);
         }
         Ok(found)
+    }
+
+    fn statements(&self, before: &str, rows: Vec<Vec<Value>>, after: &str) -> Vec<(String, Vec<Value>)> {
+        statements(before, rows, after, matches!(self, Self::Postgres(_)))
     }
 
     async fn fetch(&mut self, sql: sqlx::SqlStr, values: Vec<Value>, keep: bool) -> Result<Vec<Row>, Fault> {
@@ -135,8 +140,11 @@ impl Tx {
     }
 }
 
-/// Cuts rows into statements below the bound on parameters; each row becomes one tuple of numbered places.
-fn statements(before: &str, rows: Vec<Vec<Value>>, after: &str) -> Vec<(String, Vec<Value>)> {
+/// Cuts rows into statements below the bound on parameters; each row becomes one tuple of places.
+///
+/// SQLite takes `$1` for a name and looks names up one by one, which takes a second for some thousand of them;
+/// without numbers its places are counted as they come.
+fn statements(before: &str, rows: Vec<Vec<Value>>, after: &str, numbered: bool) -> Vec<(String, Vec<Value>)> {
     let width = rows.first().map_or(1, Vec::len).max(1);
     let chunk = (MAX_PARAMETERS / width).max(1);
     let mut rows = rows.into_iter().peekable();
@@ -148,8 +156,13 @@ fn statements(before: &str, rows: Vec<Vec<Value>>, after: &str) -> Vec<(String, 
             sql.push_str(if number == 0 { " (" } else { ", (" });
             for (place, value) in row.into_iter().enumerate() {
                 values.push(value);
-                sql.push_str(if place == 0 { "$" } else { ", $" });
-                sql.push_str(&values.len().to_string());
+                sql.push_str(if place == 0 { "" } else { ", " });
+                if numbered {
+                    sql.push('$');
+                    sql.push_str(&values.len().to_string());
+                } else {
+                    sql.push('?');
+                }
             }
             sql.push(')');
         }

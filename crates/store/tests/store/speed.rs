@@ -43,10 +43,11 @@ async fn hot_path(store: Arc<dyn Store>) -> [Duration; 3] {
     times
 }
 
-/// The text of one bare insert of a batch of rows.
-fn bare_insert() -> String {
-    let rows: Vec<String> =
-        (0..BATCH).map(|n| format!("(${}, ${}, ${}, ${})", n * 4 + 1, n * 4 + 2, n * 4 + 3, n * 4 + 4)).collect();
+/// The text of one bare insert of a batch of rows, with the places each database reads fastest.
+fn bare_insert(numbered: bool) -> String {
+    let place = |n: u32| if numbered { format!("${n}") } else { "?".to_owned() };
+    let row = |n: u32| format!("({}, {}, {}, {})", place(n * 4 + 1), place(n * 4 + 2), place(n * 4 + 3), place(n * 4 + 4));
+    let rows: Vec<String> = (0..BATCH).map(row).collect();
     format!("INSERT INTO bare (job, unit, first_item, end_item) VALUES {}", rows.join(", "))
 }
 
@@ -58,7 +59,7 @@ macro_rules! bare {
             ", unit BIGINT, first_item BIGINT, end_item BIGINT, PRIMARY KEY (job, unit))"
         );
         sqlx::query(create).execute($connection).await.unwrap();
-        let sql = bare_insert();
+        let sql = bare_insert($bytes == "BYTEA");
         let start = now();
         for first in (0..UNITS).step_by(usize::try_from(BATCH).unwrap()) {
             let mut query = sqlx::query(sqlx::AssertSqlSafe(sql.clone()));

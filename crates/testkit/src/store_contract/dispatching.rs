@@ -66,7 +66,8 @@ pub async fn a_moved_cursor_refuses_everything(world: World) {
     step.cuts.extend(stale.cuts);
     step.cursors.extend(stale.cursors);
     assert!(!world.store.dispatch(step).await.unwrap());
-    assert_eq!(world.store.job(two).await.unwrap().unwrap().units.open, 0);
+    let untouched = world.store.job(two).await.unwrap().unwrap().units;
+    assert_eq!((untouched.open, untouched.replicas_due), (0, 0));
     assert!(!world.store.dispatch(cut(one, 1, 1, &[0, 5], &[0])).await.unwrap(), "another stage");
     world.end(two, protocol::job::ItemCounts::default()).await;
     assert!(!world.store.dispatch(cut(two, 0, 0, &[0, 5], &[0])).await.unwrap(), "an ended job");

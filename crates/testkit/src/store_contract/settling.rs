@@ -162,7 +162,7 @@ pub async fn a_split_makes_two(world: World) {
 pub async fn a_wrong_split_changes_nothing(world: World) {
     let job = world.admit(10).await;
     let units = world.sent(job, &[0, 5, 10]).await;
-    for (middle, number) in [(0, 2), (5, 2), (3, 1)] {
+    for (middle, number) in [(0, 2), (5, 2), (3, 1), (3, 3)] {
         let settlement = Settlement {
             replicas: vec![computed(units[1].replica(0)), computed(units[0].replica(0))],
             units: vec![
