@@ -6,11 +6,10 @@
 #
 # Needs Rust with the target wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`), and for the apps in C a
 # clang with WebAssembly and wasi-libc. OFFPEAK_GUEST_TOOLCHAIN names a folder with an env.sh that puts both on the path.
-# Without clang the apps in C are left as they are. Builds are the same to the byte in any folder.
+# Without clang the apps in C are left as they are. Builds are the same to the byte in any folder of sources.
 set -eu
 cd "$(dirname "$0")"
 here=$(pwd -P)
-repository=$(cd .. && pwd -P)
 target=wasm32-unknown-unknown
 rust_apps="drift-search mandelbrot monte-carlo signal-search"
 
@@ -32,7 +31,8 @@ missing() {
 }
 std=$(rustc --print target-libdir --target $target 2>/dev/null || :)
 ls "$std"/libstd-*.rlib >/dev/null 2>&1 || missing "no Rust for $target: rustup target add $target, or set OFFPEAK_GUEST_TOOLCHAIN"
-rust=$(rustc --version)
+# The standard library carries the paths of its own sources, so the toolchain's place is part of its name.
+rust="$(rustc --version) in $(rustc --print sysroot)"
 
 clang=
 for candidate in "${OFFPEAK_CLANG-clang-22}" clang; do
@@ -50,15 +50,19 @@ fi
 
 out=$here
 if [ $check = yes ]; then
-  out=$(mktemp -d)
-  trap 'rm -rf "$out"' EXIT
+  checked=$(mktemp -d)
+  out=$checked
 fi
 
-# No path of this machine gets into a module.
-cargo_home=${CARGO_HOME-$HOME/.cargo}
-export RUSTFLAGS="-Ctarget-feature=+simd128 --remap-path-prefix=$repository=/offpeak --remap-path-prefix=$cargo_home=/cargo"
+# Built in a workspace of its own that has the SDK inside: cargo hashes a path outside the workspace into every symbol.
+stage=$(mktemp -d)
+trap 'rm -rf "$stage" "${checked-}"' EXIT
+cp -R Cargo.lock $rust_apps "$stage"
+cp -R ../crates/guest "$stage/guest"
+sed -e 's#"\.\./crates/guest"#"guest"#' -e 's#^members = \[#&"guest", #' Cargo.toml > "$stage/Cargo.toml"
+export RUSTFLAGS="-Ctarget-feature=+simd128 --remap-path-prefix=${CARGO_HOME-$HOME/.cargo}=/cargo"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR-$here/target}/guest"
-cargo build --quiet --locked --release --lib --target $target
+(cd "$stage" && cargo build --quiet --locked --release --lib --target $target)
 for app in $rust_apps; do
   mkdir -p "$out/$app"
   cp "$CARGO_TARGET_DIR/$target/release/$(echo "$app" | tr - _).wasm" "$out/$app/app.wasm"

@@ -180,5 +180,5 @@ uint64_t OFFPEAK_EXPORT(op_reduce)(uint8_t *ptr, uint32_t len) {
 /* The manifest: a custom section that says what a result is. */
 __asm__(
     ".section .custom_section.offpeak.manifest,\"\",@\n"
-    ".ascii \"{\\\"name\\\":\\\"c-sum\\\",\\\"version\\\":\\\"1.0.0\\\",\\\"output\\\":\\\"msgpack\\\"}\"\n"
+    ".ascii \"{\\\"name\\\":\\\"c-sum\\\",\\\"version\\\":\\\"0.1.0\\\",\\\"output\\\":\\\"msgpack\\\"}\"\n"
     ".text\n");

@@ -93,6 +93,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "sums of small whole numbers are exact")]
     fn every_sum_is_that_along_its_line() {
         let (channels, times) = (40_u32, 8_i64);
         // Powers of two and small numbers, so that sums are exact in any order.

@@ -65,7 +65,9 @@ mod tests {
 
     fn of(samples: &[f64]) -> Moments {
         let mut moments = Moments::default();
-        samples.iter().for_each(|sample| moments.push(*sample));
+        for sample in samples {
+            moments.push(*sample);
+        }
         moments
     }
 
@@ -82,7 +84,9 @@ mod tests {
         let whole = of(&samples);
         let mut parts = Moments::default();
         parts.join(&Moments::default());
-        samples.chunks(7).for_each(|chunk| parts.join(&of(chunk)));
+        for chunk in samples.chunks(7) {
+            parts.join(&of(chunk));
+        }
         assert_eq!(parts.count, whole.count);
         assert!((parts.mean - whole.mean).abs() < 1e-12 && (parts.squares - whole.squares).abs() < 1e-9);
     }
