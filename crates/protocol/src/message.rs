@@ -49,3 +49,6 @@ messages! {
     GetBlob = "offpeak.blob.get.v1",
     BlobPart = "offpeak.blob.part.v1",
 }
+
+#[cfg(test)]
+mod tests;

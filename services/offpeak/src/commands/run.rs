@@ -1,0 +1,127 @@
+//! `offpeak run`: the whole grid in this process, one job, from file to outputs.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use ports::clock::SystemClock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::finish::{default_folder, finish};
+use crate::args::RunArgs;
+use crate::client::{Client, Submission};
+use crate::data::DataFolder;
+use crate::exit::{self, Refused};
+use crate::follow::Progress;
+use crate::grid::{Grid, Options};
+use crate::jobfile::{self, JobFile};
+use crate::terminal;
+
+/// How a session ended.
+enum Session {
+    /// The job ended, and its outputs are written: the exit code.
+    Done(u8),
+    /// A signal came first: its exit code.
+    Interrupted(u8),
+}
+
+/// Runs a job.
+pub(super) async fn run(args: RunArgs) -> Result<u8> {
+    let mut signals = Signals::install()?;
+    let job = jobfile::read(&args.job).map_err(Refused::JobFile)?;
+    let data = DataFolder::open(args.data.as_deref())?;
+    let options = Options {
+        data: data.path().to_owned(),
+        pool: job.spec.pool.clone(),
+        workers: args.workers.map_or_else(cores, NonZeroUsize::get),
+        amqp: args.broker.amqp.clone(),
+        database: args.database.clone(),
+    };
+    let grid = tokio::select! {
+        grid = Grid::start(options) => grid.context("cannot start the grid")?,
+        code = signals.next() => return Ok(interrupted(code, data)),
+    };
+    let ended = tokio::select! {
+        ended = session(&grid, &args, &job) => ended.map(Session::Done),
+        error = grid.failed() => Err(error.context("the grid stopped")),
+        code = signals.next() => Ok(Session::Interrupted(code)),
+    };
+    if let Ok(Session::Interrupted(_)) = &ended {
+        terminal::note("interrupted: handing back what is being computed; once more stops at once");
+    }
+    let drained = tokio::select! {
+        drained = grid.drain() => drained,
+        code = signals.next() => return Ok(interrupted(code, data)),
+    };
+    if let Err(error) = drained {
+        tracing::warn!("the grid did not end well: {}", exit::told(&error));
+    }
+    match ended {
+        Ok(Session::Done(code)) => {
+            data.close();
+            Ok(code)
+        }
+        Ok(Session::Interrupted(code)) => Ok(interrupted(code, data)),
+        Err(error) if exit::code_of(&error) == exit::REFUSED => {
+            data.close();
+            Err(error)
+        }
+        Err(error) => Err(anyhow!("{}\n{}", exit::told(&error), data.keep())),
+    }
+}
+
+/// Everything between start and drain.
+async fn session(grid: &Grid, args: &RunArgs, job: &JobFile) -> Result<u8> {
+    let client = Client {
+        store: grid.store(),
+        broker: grid.broker(),
+        customer: args.customer.customer.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    let mut progress = Progress::new(args.json);
+    let submission = Submission::of_content(&job.spec)?;
+    client.upload(&job.uploads, &mut |upload, bytes| progress.says(&uploading(upload, bytes))).await?;
+    progress.says("waiting for the app to be compiled and the job to be admitted");
+    let mut admitted = client.submit(&submission).await.map_err(Refused::or_error)?;
+    let report = client.follow(admitted.job, Some(&mut admitted.mailbox), &mut progress).await;
+    admitted.mailbox.close().await?;
+    let report = report?;
+    let folder = args.out.clone().unwrap_or_else(|| default_folder(&args.job));
+    finish(client.store.as_ref(), &report, &folder, args.json).await
+}
+
+/// What is said of an upload.
+pub(super) fn uploading(upload: &jobfile::Upload, bytes: u64) -> String {
+    let (done, all) = (terminal::grouped(bytes), terminal::grouped(upload.bytes));
+    format!("uploading the {} {}: {done} of {all} bytes", upload.role, Path::new(&upload.path).display())
+}
+
+fn interrupted(code: u8, data: DataFolder) -> u8 {
+    terminal::note(&data.keep());
+    code
+}
+
+/// As many slots as this machine has cores.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// The stop signals, each with its exit code.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => exit::INTERRUPTED,
+            _ = self.terminate.recv() => exit::TERMINATED,
+        }
+    }
+}

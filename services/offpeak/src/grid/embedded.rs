@@ -1,0 +1,210 @@
+//! The whole grid in this process: `offpeak run`. The same services, on an in-memory broker and SQLite unless told otherwise.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator::{Aggregator, AggregatorMetrics};
+use anyhow::{Context as _, Result, anyhow};
+use broker::RabbitSettings;
+use ports::clock::SystemClock;
+use ports::store::DispatchStore as _;
+use ports::{Broker, Clock as _, Store};
+use producer::{PoolSettings, Producer, ProducerMetrics};
+use protocol::{HostId, PoolName};
+use service::scope::Reason;
+use service::{Metrics, Readiness, Scope};
+use store::{SqlStore, StoreOptions};
+use tokio::sync::watch;
+use uuid::Uuid;
+use worker::cache::DiskCache;
+use worker::{Worker, WorkerMetrics};
+
+use super::open;
+use super::settings::{DEFAULTS, Settings};
+
+/// What the grid is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// How many workers, each computing one unit at a time.
+    pub workers: usize,
+    /// The pool they serve.
+    pub pool: PoolName,
+    /// RabbitMQ instead of the in-memory broker.
+    pub amqp: Option<String>,
+    /// A database instead of the data folder's.
+    pub database: Option<String>,
+}
+
+/// A running grid.
+pub struct Grid {
+    scope: Scope,
+    store: Arc<SqlStore>,
+    broker: Arc<dyn Broker>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+/// A unit that is computing has so long to finish when the run is interrupted; then it is handed back.
+const DRAIN_MS: u64 = 5_000;
+/// And everything has so long to end.
+const GRACE: Duration = Duration::from_secs(20);
+/// What a lost replica of an earlier run with a real broker may take of a round.
+const MAX_EXPIRED: u32 = 1_000_000;
+/// More lanes than this prove nothing: they exist so that replicas of a unit go to different workers.
+const MAX_LANES: usize = 16;
+
+impl Grid {
+    /// Starts producer, workers and aggregator.
+    pub async fn start(options: Options) -> Result<Self> {
+        let settings: Settings = service::settings::load(DEFAULTS, None, std::iter::empty())?;
+        let scope = Scope::new();
+        let lanes = u16::try_from(options.workers.clamp(1, MAX_LANES))?;
+        let shards = settings.grid.shards;
+        let topology = open::topology([(&options.pool, lanes)], shards);
+
+        let url = options.database.clone().unwrap_or_else(|| open::database_url(&options.data));
+        let store = Arc::new(SqlStore::connect(&url, StoreOptions::default()).await.context("cannot open the database")?);
+        store.migrate().await.context("cannot create the database's tables")?;
+        let broker: Arc<dyn Broker> = match &options.amqp {
+            Some(url) => {
+                let rabbit = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(url) };
+                let broker = open::rabbit(&rabbit, &topology, true).await.context("cannot use the broker")?;
+                open::close_with(&broker, &scope);
+                broker
+            }
+            None => {
+                // The in-memory broker begins empty: what an earlier run had sent is due again.
+                store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
+                open::memory(&topology)
+            }
+        };
+        let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
+        producer(&settings, &options, lanes, &broker, &store, &metrics)?.start(&scope);
+        aggregator(&settings, &broker, &store, &metrics)?.start(&scope);
+        let workers = Workers::new(&settings, &options, &metrics)?;
+        for number in 0..options.workers.max(1) {
+            workers.make(number, lanes, shards, &broker)?.start(&scope);
+        }
+        let ended = watched(scope.clone());
+        Ok(Self { scope, store, broker, ended })
+    }
+
+    /// The grid's store.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    /// The grid's broker.
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
+    }
+
+    /// Returns when the grid stopped although nobody asked it to.
+    pub async fn failed(&self) -> anyhow::Error {
+        anyhow!(self.end().await.unwrap_or_else(|| "it ended".to_owned()))
+    }
+
+    /// Hands back what computes, and ends.
+    pub async fn drain(&self) -> Result<()> {
+        self.scope.drain(Reason::Request("the run's end".to_owned()));
+        let end = self.end().await;
+        self.store.close().await;
+        match end {
+            Some(error) if !error.is_empty() => Err(anyhow!(error)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn end(&self) -> Option<String> {
+        let mut ended = self.ended.clone();
+        ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone())
+    }
+}
+
+/// Joins the scope; tells its end, empty if it was a good one.
+#[expect(clippy::disallowed_methods, reason = "this task joins the scope, so it cannot be on it")]
+fn watched(scope: Scope) -> watch::Receiver<Option<String>> {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        let end = scope.join(GRACE).await.err().map(|error| crate::exit::told(&error.into()));
+        sender.send_replace(Some(end.unwrap_or_default()));
+    });
+    receiver
+}
+
+fn producer(
+    settings: &Settings,
+    options: &Options,
+    lanes: u16,
+    broker: &Arc<dyn Broker>,
+    store: &Arc<SqlStore>,
+    metrics: &Metrics,
+) -> Result<Producer> {
+    let pools = BTreeMap::from([(options.pool.clone(), PoolSettings { lanes })]);
+    Ok(Producer {
+        name: format!("run-{}", Uuid::now_v7()),
+        broker: Arc::clone(broker),
+        store: Arc::clone(store) as Arc<dyn producer::ProducerStore>,
+        publish: open::bounded_publisher(&settings.publisher)?,
+        generation: sandbox::generation(),
+        clock: Arc::new(SystemClock),
+        settings: Arc::new(producer::ProducerSettings { pools, ..settings.producer.clone() }),
+        metrics: ProducerMetrics::new(metrics)?,
+    })
+}
+
+fn aggregator(settings: &Settings, broker: &Arc<dyn Broker>, store: &Arc<SqlStore>, metrics: &Metrics) -> Result<Aggregator> {
+    Ok(Aggregator {
+        broker: Arc::clone(broker),
+        store: Arc::clone(store) as Arc<dyn aggregator::AggregatorStore>,
+        clock: Arc::new(SystemClock),
+        shards: settings.grid.shards,
+        settings: Arc::new(settings.aggregator.clone()),
+        metrics: AggregatorMetrics::new(metrics)?,
+    })
+}
+
+/// What the workers of one run share.
+struct Workers {
+    run: Uuid,
+    pool: PoolName,
+    cache: Arc<DiskCache>,
+    settings: Arc<worker::WorkerSettings>,
+    memory_bytes: u64,
+    metrics: WorkerMetrics,
+    readiness: Readiness,
+}
+
+impl Workers {
+    fn new(settings: &Settings, options: &Options, metrics: &Metrics) -> Result<Self> {
+        Ok(Self {
+            run: Uuid::now_v7(),
+            pool: options.pool.clone(),
+            cache: Arc::new(DiskCache::open(options.data.join("cache"), settings.worker.cache_bytes)?),
+            settings: Arc::new(worker::WorkerSettings { drain_timeout_ms: DRAIN_MS, ..settings.worker.own.clone() }),
+            memory_bytes: settings.worker.memory_bytes,
+            metrics: WorkerMetrics::new(metrics)?,
+            readiness: Readiness::new(),
+        })
+    }
+
+    fn make(&self, number: usize, lanes: u16, shards: u16, broker: &Arc<dyn Broker>) -> Result<Worker> {
+        let run = self.run.simple().to_string();
+        let suffix = run.get(20..).unwrap_or("run");
+        Ok(Worker {
+            host: HostId::new(format!("local-{suffix}-{number}"))?,
+            pool: self.pool.clone(),
+            lane: u16::try_from(number % usize::from(lanes))?,
+            shards,
+            broker: Arc::clone(broker),
+            execute: open::executors(1, self.memory_bytes)?,
+            cache: Arc::clone(&self.cache),
+            settings: Arc::clone(&self.settings),
+            metrics: self.metrics.clone(),
+            ready: self.readiness.check("lane"),
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! Opens what the grid stands on: store, broker, sandbox.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use broker::topology::{Topology, TopologyError};
+use broker::{MemoryBroker, RabbitBroker, RabbitSettings};
+use ports::{Broker, Publish};
+use protocol::PoolName;
+use sandbox::{Compiler, ExecutorPool, ExecutorSettings, PublishSettings, Publisher};
+use service::{CancellationToken, Scope};
+use store::{SqlStore, StoreError, StoreOptions};
+
+/// The database of an `offpeak run`, in its data folder.
+pub fn database_url(data: &Path) -> String {
+    format!("sqlite://{}", data.join("grid.db").display())
+}
+
+/// Opens a database whose tables are there.
+pub async fn open_store(url: &str) -> Result<Arc<SqlStore>> {
+    let store = SqlStore::connect(url, StoreOptions::default()).await?;
+    store.check_schema().await?;
+    Ok(Arc::new(store))
+}
+
+/// Creates or updates a database's tables.
+pub async fn migrate(url: &str) -> Result<()> {
+    let store = SqlStore::connect(url, StoreOptions::default()).await?;
+    store.migrate().await?;
+    store.close().await;
+    Ok(())
+}
+
+/// A command gives up on a broker that is away after so long; a service never does.
+const COMMAND_PATIENCE_MS: u64 = 15_000;
+
+/// Opens a broker for a command; its connections end with the scope.
+pub async fn open_broker(url: &str, scope: &Scope) -> Result<Arc<dyn Broker>> {
+    let settings = RabbitSettings { setup_patience_ms: Some(COMMAND_PATIENCE_MS), ..RabbitSettings::new(url) };
+    let broker = Arc::new(RabbitBroker::connect(&settings)?);
+    broker.depth(protocol::address::SUBMIT_QUEUE).await?.context(
+        "the broker is there, but no grid on it: its queue offpeak.submit is missing; start `offpeak producer` on it first",
+    )?;
+    close_with(&broker, scope);
+    Ok(broker)
+}
+
+/// Ends the broker's connections politely when everything else on the scope has ended.
+pub(super) fn close_with(broker: &Arc<RabbitBroker>, scope: &Scope) {
+    let (broker, closing) = (Arc::clone(broker), scope.closing());
+    scope.spawn_background("broker connections", async move {
+        closing.cancelled().await;
+        broker.close().await;
+        Ok(())
+    });
+}
+
+/// Connects to a broker and sees to its topology.
+pub(super) async fn rabbit(settings: &RabbitSettings, topology: &Topology, declare: bool) -> Result<Arc<RabbitBroker>> {
+    let broker = RabbitBroker::connect(settings)?;
+    broker.ensure_topology(topology, declare).await?;
+    Ok(Arc::new(broker))
+}
+
+/// Whether starting again can help.
+pub(super) fn is_final(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<TopologyError>() {
+        Some(TopologyError::Broker(_)) => false,
+        Some(TopologyError::Differs { .. } | TopologyError::Missing { .. } | TopologyError::Forbidden { .. }) => true,
+        None => error.downcast_ref::<broker::rabbit::UrlError>().is_some(),
+    }
+}
+
+/// Opens a service's database, waiting for it while it is away or has no tables yet; `None` if told to stop first.
+pub(super) async fn patient_store(url: &str, max_connections: u32, stopping: &CancellationToken) -> Option<Arc<SqlStore>> {
+    let open = || async {
+        let store = SqlStore::connect(url, StoreOptions { max_connections, ..StoreOptions::default() }).await?;
+        store.check_schema().await?;
+        Ok::<_, StoreError>(Arc::new(store))
+    };
+    let open = || async { open().await.map_err(|error| crate::exit::told(&anyhow::Error::from(error))) };
+    service::patience::until_done("opening the database (offpeak migrate creates its tables)", stopping, open).await
+}
+
+/// The in-memory broker with its topology.
+pub(super) fn memory(topology: &Topology) -> Arc<MemoryBroker> {
+    Arc::new(MemoryBroker::with_topology(topology))
+}
+
+/// The topology of those pools.
+pub(super) fn topology<'a>(pools: impl IntoIterator<Item = (&'a PoolName, u16)>, shards: u16) -> Topology {
+    let pools: Vec<_> = pools.into_iter().map(|(name, lanes)| (name.clone(), lanes)).collect();
+    Topology::grid(&pools, shards)
+}
+
+/// A publisher with the default bounds.
+pub fn publisher() -> Result<Arc<dyn Publish>> {
+    Ok(Arc::new(Publisher::new(PublishSettings::new(Compiler::Child(own("compiler")?)))?))
+}
+
+/// A publisher with bounds as set.
+pub(super) fn bounded_publisher(settings: &super::settings::PublisherSettings) -> Result<Arc<dyn Publish>> {
+    let bounds = PublishSettings {
+        compiler: Compiler::Child(own("compiler")?),
+        cpu_seconds: settings.cpu_seconds,
+        memory_bytes: settings.memory_bytes,
+        wall_limit: Duration::from_secs(settings.wall_seconds),
+    };
+    Ok(Arc::new(Publisher::new(bounds)?))
+}
+
+/// A pool of executors.
+pub(super) fn executors(slots: usize, memory_bytes: u64) -> Result<Arc<ExecutorPool>> {
+    Ok(Arc::new(ExecutorPool::new(ExecutorSettings { command: own("executor")?, slots, memory_bytes })?))
+}
+
+/// This program with another task.
+fn own(task: &str) -> Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("cannot find this program's own path, which its child processes need")?;
+    Ok(vec![program.into_os_string(), task.into()])
+}
+
+/// A child that runs units; returns its exit code.
+pub fn executor_main() -> std::process::ExitCode {
+    sandbox::executor_main()
+}
+
+/// A child that compiles an app; returns its exit code.
+pub fn compiler_main() -> std::process::ExitCode {
+    sandbox::compiler_main()
+}

@@ -1,0 +1,163 @@
+//! The services' settings, one file for all of them: `default.toml` beside this file is their manual.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use aggregator::AggregatorSettings;
+use producer::{PoolSettings, ProducerSettings};
+use protocol::{HostId, PoolName};
+use serde::Deserialize;
+use service::settings::{Mistake, Secret, Validate, optional};
+use service::telemetry::Format;
+use worker::WorkerSettings;
+
+/// The defaults, which are the manual.
+pub(super) const DEFAULTS: &str = include_str!("default.toml");
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Settings {
+    pub(super) log: Log,
+    pub(super) admin: Admin,
+    pub(super) amqp: Amqp,
+    pub(super) database: Database,
+    pub(super) grid: GridSettings,
+    pub(super) producer: ProducerSettings,
+    pub(super) publisher: PublisherSettings,
+    pub(super) worker: WorkerSection,
+    pub(super) aggregator: AggregatorSettings,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Log {
+    pub(super) format: Format,
+    pub(super) filter: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Admin {
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Amqp {
+    pub(super) url: Secret,
+    pub(super) declare: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Database {
+    pub(super) url: Secret,
+    pub(super) max_connections: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct GridSettings {
+    pub(super) pools: String,
+    pub(super) shards: u16,
+    pub(super) shutdown_grace_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct PublisherSettings {
+    pub(super) cpu_seconds: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) wall_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct WorkerSection {
+    pub(super) pool: PoolName,
+    #[serde(deserialize_with = "optional")]
+    pub(super) lane: Option<u16>,
+    #[serde(deserialize_with = "optional")]
+    pub(super) host: Option<HostId>,
+    pub(super) slots: usize,
+    pub(super) memory_bytes: u64,
+    pub(super) cache_dir: String,
+    pub(super) cache_bytes: u64,
+    #[serde(flatten)]
+    pub(super) own: WorkerSettings,
+}
+
+/// Lanes are queues, and each is asked for its depth many times a second.
+const MAX_LANES: u16 = 64;
+/// Shards are queues with a consumer each in every aggregator.
+const MAX_SHARDS: u16 = 64;
+
+impl Settings {
+    /// The pools with their lanes.
+    pub(super) fn pools(&self) -> Result<BTreeMap<PoolName, PoolSettings>, String> {
+        let mut pools = BTreeMap::new();
+        for entry in self.grid.pools.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (name, lanes) = entry.split_once(':').ok_or_else(|| format!("{entry:?} is not NAME:LANES"))?;
+            let name: PoolName = name.trim().parse().map_err(|e: protocol::ids::IdError| e.to_string())?;
+            let lanes = lanes.trim().parse().ok().filter(|lanes| (1..=MAX_LANES).contains(lanes));
+            let lanes = lanes.ok_or_else(|| format!("lanes of pool {name} are not a number from 1 to {MAX_LANES}"))?;
+            if pools.insert(name.clone(), PoolSettings { lanes }).is_some() {
+                return Err(format!("pool {name} is there twice"));
+            }
+        }
+        if pools.is_empty() { Err("there is no pool".to_owned()) } else { Ok(pools) }
+    }
+}
+
+impl Validate for Settings {
+    fn validate(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut unless = |fine: bool, key: &str, problem: String, way_out: &str| {
+            if !fine {
+                mistakes.push(Mistake::new(key, problem).way_out(way_out));
+            }
+        };
+        let pools = self.pools();
+        let problem = pools.as_ref().err().cloned().unwrap_or_default();
+        unless(pools.is_ok(), "grid.pools", problem, "write NAME:LANES, separated by commas");
+        let known = pools.as_ref().is_ok_and(|pools| pools.contains_key(&self.worker.pool));
+        let problem = format!("is {}, which is no pool of grid.pools", self.worker.pool);
+        unless(known || pools.is_err(), "worker.pool", problem, "name one of them, or add it there");
+        let shards = self.grid.shards;
+        unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), "take 1 to 64");
+        let (drain, grace) = (self.worker.own.drain_timeout_ms, self.grid.shutdown_grace_ms);
+        let problem = format!("is {drain}, not below grid.shutdown_grace_ms, {grace}");
+        unless(drain < grace, "worker.drain_timeout_ms", problem, "leave some seconds to hand back what is interrupted");
+        let (unit, deadline) = (self.producer.max_unit_ms, self.producer.replica_deadline_ms);
+        let problem = format!("is {deadline}, not above producer.max_unit_ms, {unit}");
+        unless(deadline > u64::from(unit), "producer.replica_deadline_ms", problem, "give a unit time to be computed");
+        unless(unit > 0, "producer.max_unit_ms", "is 0".to_owned(), "take some minutes");
+        unless(self.producer.lease_ms >= 1_000, "producer.lease_ms", "is under a second".to_owned(), "take some seconds");
+        unless(self.aggregator.batch > 0, "aggregator.batch", "is 0".to_owned(), "take some hundreds");
+        mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(env: &[(&str, &str)]) -> Result<Settings, String> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        service::settings::load(DEFAULTS, None, env).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_manual_is_a_valid_file() {
+        let settings = load(&[]).unwrap();
+        assert_eq!(settings.pools().unwrap().len(), 2);
+        assert_eq!(settings.worker.lane, None);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let error = load(&[
+            ("OFFPEAK__GRID__POOLS", "open"),
+            ("OFFPEAK__GRID__SHARDS", "0"),
+            ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", "90000"),
+            ("OFFPEAK__WORKER__SLOT", "1"),
+        ]);
+        let error = error.unwrap_err();
+        for part in ["grid.pools", "grid.shards", "drain_timeout_ms", "OFFPEAK__WORKER__SLOT"] {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+    }
+}
