@@ -68,10 +68,16 @@ pub(super) fn read(
 
 fn scan(path: &Path, role: &'static str) -> std::io::Result<Seen> {
     let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > MAX_BLOB_BYTES {
+        // It is refused for its size alone, and need not be read.
+        let upload = Upload { role, path: path.to_owned(), digest: Digest::of(&[]), bytes: size };
+        return Ok(Seen { upload, head: Vec::new(), longest_line: (0, 0) });
+    }
     let (mut digest, mut lines) = (DigestWriter::default(), Lines { number: 1, ..Lines::default() });
     let (mut bytes, mut head) = (0_u64, Vec::new());
     let mut buffer = vec![0; READ_BYTES];
-    // Beyond the limit the file is refused anyway, and need not be read to its end.
+    // It may grow while it is read; beyond the limit it is refused all the same.
     while bytes <= MAX_BLOB_BYTES {
         let part = match file.read(&mut buffer)? {
             0 => break,
@@ -84,7 +90,6 @@ fn scan(path: &Path, role: &'static str) -> std::io::Result<Seen> {
         lines.update(part);
         bytes += u64::try_from(part.len()).unwrap_or(u64::MAX);
     }
-    let bytes = bytes.max(file.metadata()?.len());
     let upload = Upload { role, path: path.to_owned(), digest: digest.finish(), bytes };
     Ok(Seen { upload, head, longest_line: lines.longest() })
 }

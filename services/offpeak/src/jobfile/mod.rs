@@ -108,19 +108,21 @@ fn job(folder: &Path, table: &DeTable<'_>, say: &mut Collector<'_>) -> Option<Jo
     let quorum = top.integer("quorum", 1..=MAX_QUORUM, say).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
     let priority = top.integer("priority", -100..=100, say).and_then(|n| i8::try_from(n).ok()).unwrap_or(0);
     let max_failures = top.integer("max_failures", 0..=i128::from(u16::MAX), say).and_then(|n| u16::try_from(n).ok());
+    let (pool, deadline_s) = (pool(&top, say), deadline(&top, say));
+    let reduce = top.boolean("reduce", say).unwrap_or(false);
     let spec = JobSpec {
         app: app.unwrap_or(Digest([0; 32])),
         input: input.clone().unwrap_or(protocol::input::Input::Items(Vec::new())),
         shared,
         params,
-        pool: pool(&top, say)?,
+        pool: pool?,
         quorum,
         priority,
-        deadline_s: deadline(&top, say),
+        deadline_s,
         max_failures: max_failures.unwrap_or(3),
         limits,
         unit,
-        reduce: top.boolean("reduce", say).unwrap_or(false),
+        reduce,
         delivery: Delivery::Stored,
     };
     if codec::encode("job", &spec, Format::MessagePack).is_err() {

@@ -1,0 +1,113 @@
+//! Uploads files as blobs, in parts, a bounded number at a time; what the grid has already is not sent again.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use ports::broker::{Outgoing, Properties};
+use protocol::address::SUBMIT_EXCHANGE;
+use protocol::blob::{PART_BYTES, PutBlob};
+use protocol::codec::Format;
+use protocol::digest::DigestWriter;
+use protocol::{Digest, Message};
+
+use super::{Client, ClientError, POLL_EVERY};
+use crate::jobfile::Upload;
+
+/// Parts in flight: bounds the memory of an upload, and what the broker must hold.
+const BATCH_PARTS: usize = 8;
+/// How long the grid may take to store a blob after its last part, beside a second for each of its parts.
+const STORE_PATIENCE: Duration = Duration::from_mins(2);
+
+/// Told of bytes uploaded so far, of so many.
+pub type UploadProgress<'p> = &'p mut (dyn FnMut(&Upload, u64) + Send);
+
+impl Client {
+    /// Brings the files to the grid and waits until it has them all.
+    pub async fn upload(&self, uploads: &[Upload], progress: UploadProgress<'_>) -> Result<(), ClientError> {
+        let mut sent = Vec::new();
+        for upload in uploads {
+            if !self.has_blob(upload.digest).await? {
+                self.send(upload, progress).await?;
+                sent.push(upload);
+            }
+        }
+        for upload in sent {
+            self.wait_for_blob(upload).await?;
+        }
+        Ok(())
+    }
+
+    async fn has_blob(&self, digest: Digest) -> Result<bool, ClientError> {
+        Ok(self.ask("look for a blob", || self.store.blob_size(digest)).await?.is_some())
+    }
+
+    async fn send(&self, upload: &Upload, progress: UploadProgress<'_>) -> Result<(), ClientError> {
+        let unreadable = |source| ClientError::File { path: upload.path.clone(), source };
+        let mut file = File::open(&upload.path).map_err(unreadable)?;
+        let mut digest = DigestWriter::default();
+        let mut offset = 0;
+        while offset < upload.bytes {
+            let mut batch = Vec::with_capacity(BATCH_PARTS);
+            while batch.len() < BATCH_PARTS && offset < upload.bytes {
+                let data = read_part(&mut file).map_err(unreadable)?;
+                digest.update(&data);
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                if length == 0 || offset.saturating_add(length) > upload.bytes {
+                    return Err(ClientError::Changed { path: upload.path.clone() });
+                }
+                batch.push(self.part(PutBlob { digest: upload.digest, size: upload.bytes, offset, data })?);
+                offset += length;
+            }
+            self.publish(&upload.path.display().to_string(), batch).await?;
+            progress(upload, offset);
+        }
+        if digest.finish() == upload.digest { Ok(()) } else { Err(ClientError::Changed { path: upload.path.clone() }) }
+    }
+
+    fn part(&self, part: PutBlob) -> Result<Outgoing, ClientError> {
+        let body =
+            part.to_bytes(Format::MessagePack).map_err(|source| ClientError::Codec { what: "a part of a blob", source })?;
+        let properties = Properties {
+            message_id: format!("{}.{}", part.digest, part.offset),
+            kind: PutBlob::KIND.to_owned(),
+            content_type: Some(Format::MessagePack.content_type().to_owned()),
+            ..Properties::default()
+        };
+        let routing_key = self.customer.to_string();
+        Ok(Outgoing { exchange: SUBMIT_EXCHANGE.to_owned(), routing_key, properties, body })
+    }
+
+    async fn wait_for_blob(&self, upload: &Upload) -> Result<(), ClientError> {
+        let parts = upload.bytes / u64::try_from(PART_BYTES).unwrap_or(u64::MAX);
+        let patience = STORE_PATIENCE.saturating_add(Duration::from_secs(parts));
+        let there = async {
+            while !self.has_blob(upload.digest).await? {
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+            Ok(())
+        };
+        let not_stored = |_elapsed| ClientError::NotStored {
+            what: upload.path.display().to_string(),
+            digest: upload.digest,
+            waited_s: patience.as_secs(),
+        };
+        tokio::time::timeout(patience, there).await.map_err(not_stored)?
+    }
+}
+
+/// The next part: whole, but for the file's end.
+fn read_part(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut data = vec![0; PART_BYTES];
+    let mut filled = 0;
+    while filled < data.len() {
+        match file.read(&mut data[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    data.truncate(filled);
+    Ok(data)
+}

@@ -1,0 +1,78 @@
+//! `offpeak app inspect`: what a module needs and offers, and whether the grid would accept it.
+
+use anyhow::{Context as _, Result};
+use ports::Publish;
+use ports::sandbox::Inspection;
+use protocol::Digest;
+use protocol::job::EntryKind;
+use serde_json::json;
+
+use crate::args::InspectArgs;
+use crate::{exit, grid, terminal};
+
+/// Inspects.
+pub(super) fn inspect(args: &InspectArgs) -> Result<u8> {
+    let module = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let publisher = grid::publisher()?;
+    let inspection = Publish::inspect(publisher.as_ref(), &module);
+    let digest = Digest::of(&module);
+    if args.json {
+        terminal::print_json(&as_json(&inspection, digest, module.len()))?;
+    } else {
+        terminal::print(&as_text(&inspection, digest, module.len()))?;
+    }
+    Ok(if inspection.reasons.is_empty() { exit::SUCCESS } else { exit::REFUSED })
+}
+
+fn as_json(inspection: &Inspection, digest: Digest, bytes: usize) -> serde_json::Value {
+    let manifest = inspection.manifest.as_deref();
+    let parsed = manifest.map(|text| serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(text)));
+    json!({
+        "digest": digest, "bytes": bytes, "entry": inspection.entry, "imports": inspection.imports, "exports": inspection.exports,
+        "manifest": parsed, "accepted": inspection.reasons.is_empty(), "reasons": inspection.reasons,
+    })
+}
+
+fn as_text(inspection: &Inspection, digest: Digest, bytes: usize) -> String {
+    let entry = match inspection.entry {
+        Some(EntryKind::Offpeak1) => "the ABI offpeak1",
+        Some(EntryKind::Command) => "a WASI program, run once per item from stdin to stdout",
+        None => "none that the grid knows",
+    };
+    let mut text = format!("digest    {digest}\nsize      {} bytes\nentry     {entry}\n", terminal::grouped(bytes));
+    for (title, lines) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
+        let body = if lines.is_empty() { "none".to_owned() } else { lines.join("\n          ") };
+        text.push_str(&format!("{title:<10}{body}\n"));
+    }
+    text.push_str(&format!("manifest  {}\n", inspection.manifest.as_deref().unwrap_or("none")));
+    if inspection.reasons.is_empty() {
+        text.push_str("verdict   it would be accepted, if it also compiles within the limits\n");
+    } else {
+        text.push_str(&format!("verdict   it would not be accepted:\n          {}\n", inspection.reasons.join("\n          ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_names_every_reason() {
+        let inspection = Inspection {
+            imports: vec!["env.now: [] -> [i64]".to_owned()],
+            exports: Vec::new(),
+            entry: None,
+            manifest: Some("{\"name\":\"x\"}".to_owned()),
+            reasons: vec!["import env.now is not allowed".to_owned(), "export memory is missing".to_owned()],
+        };
+        let text = as_text(&inspection, Digest([0; 32]), 1_234);
+        assert!(text.contains("size      1,234 bytes\nentry     none that the grid knows\n"), "{text}");
+        assert!(
+            text.ends_with("not be accepted:\n          import env.now is not allowed\n          export memory is missing\n"),
+            "{text}"
+        );
+        let json = as_json(&inspection, Digest([0; 32]), 1_234);
+        assert_eq!((json["accepted"].as_bool(), json["manifest"]["name"].as_str()), (Some(false), Some("x")));
+    }
+}

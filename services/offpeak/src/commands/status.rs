@@ -1,0 +1,164 @@
+//! `offpeak status`: the youngest jobs, or one job and why it is not done yet.
+
+use anyhow::Result;
+use ports::Broker;
+use ports::store::JobReport;
+use protocol::job::JobState;
+use protocol::{Micros, PoolName, address};
+use rules::explain::{Situation, explain};
+use serde_json::{Value, json};
+use service::Scope;
+
+use super::connect;
+use super::finish::exit_code_of;
+use crate::args::StatusArgs;
+use crate::client::ClientError;
+use crate::exit;
+use crate::months::instant;
+use crate::terminal::{self, grouped};
+
+/// No pool has more lanes: the search for them ends.
+const MAX_LANES: u16 = 1_024;
+
+/// Shows how jobs stand.
+pub(super) async fn status(args: StatusArgs) -> Result<u8> {
+    let store = connect::store(&args.store).await?;
+    let Some(job) = args.job else {
+        let reports = store.jobs(args.customer.as_ref(), args.limit).await?;
+        let values: Vec<Value> = reports.iter().map(|report| as_json(report, &[])).collect();
+        if args.json {
+            terminal::print_json(&values)?
+        } else {
+            terminal::print(&listing(&reports))?
+        }
+        return Ok(exit::SUCCESS);
+    };
+    let report = store.job(job).await?.ok_or(ClientError::UnknownJob(job))?;
+    let live_lanes = match &args.broker.amqp {
+        Some(_) => {
+            let scope = Scope::new();
+            let broker = connect::broker(&args.broker, &scope).await?;
+            let live = live_lanes(broker.as_ref(), &report.spec.pool).await;
+            connect::close(&scope).await;
+            Some(live?)
+        }
+        None => None,
+    };
+    let reasons = reasons(&report, live_lanes, now());
+    if args.json {
+        terminal::print_json(&as_json(&report, &reasons))?
+    } else {
+        terminal::print(&as_text(&report, &reasons))?
+    }
+    Ok(exit_code_of(&report))
+}
+
+fn now() -> Micros {
+    ports::Clock::now(&ports::clock::SystemClock)
+}
+
+/// Lanes of a pool that a worker listens on.
+async fn live_lanes(broker: &dyn Broker, pool: &PoolName) -> Result<usize> {
+    let mut live = 0;
+    for lane in 0..MAX_LANES {
+        match broker.depth(&address::work_queue(pool, lane)).await? {
+            Some(depth) => live += usize::from(depth.consumers > 0),
+            None => break,
+        }
+    }
+    Ok(live)
+}
+
+fn reasons(report: &JobReport, live_lanes: Option<usize>, now: Micros) -> Vec<String> {
+    let situation = Situation {
+        state: report.state,
+        uncut: report.stage.1.saturating_sub(report.cut),
+        open_units: report.units.open,
+        due: report.units.replicas_due,
+        sent: report.units.replicas_sent,
+        next_due_s: report.next_due_at.map(|at| at.since(now).as_secs()),
+        live_lanes,
+        quorum: report.spec.quorum,
+        last_reason: report.last_reason.clone(),
+    };
+    explain(&situation).iter().map(ToString::to_string).collect()
+}
+
+fn state_text(state: JobState) -> &'static str {
+    match state {
+        JobState::Running => "running",
+        JobState::Completed => "completed",
+        JobState::Cancelled => "cancelled",
+        JobState::Expired => "expired",
+    }
+}
+
+fn listing(reports: &[JobReport]) -> String {
+    let row = |report: &JobReport| {
+        let items = &report.items;
+        vec![
+            report.id.to_string(),
+            report.customer.to_string(),
+            state_text(report.state).to_owned(),
+            grouped(items.submitted),
+            grouped(items.succeeded),
+            grouped(items.failed),
+            grouped(items.cancelled),
+            instant(report.admitted_at),
+        ]
+    };
+    let rows: Vec<Vec<String>> = reports.iter().map(row).collect();
+    terminal::table(&["job", "customer", "state", "items", "succeeded", "failed", "cancelled", "admitted"], &rows)
+}
+
+fn as_text(report: &JobReport, reasons: &[String]) -> String {
+    let (items, units, usage) = (&report.items, &report.units, &report.usage);
+    let counts = [grouped(items.submitted), grouped(items.succeeded), grouped(items.failed), grouped(items.cancelled)];
+    let [submitted, succeeded, failed, cancelled] = counts;
+    let rows = [
+        ("job", report.id.to_string()),
+        ("customer", report.customer.to_string()),
+        ("state", format!("{}, admitted {}", state_text(report.state), instant(report.admitted_at))),
+        ("items", format!("{submitted} submitted, {succeeded} succeeded, {failed} failed, {cancelled} cancelled")),
+        ("units", format!("{} open, {} valid, {} given up", grouped(units.open), grouped(units.valid), grouped(units.failed))),
+        ("replicas", format!("{} waiting, {} sent", grouped(units.replicas_due), grouped(units.replicas_sent))),
+        ("metered", format!("{} instructions (fuel), {} bytes", grouped(usage.fuel), grouped(usage.bytes))),
+        ("why", reasons.join("\n          ")),
+    ];
+    rows.map(|(name, value)| format!("{name:<10}{value}\n")).concat()
+}
+
+fn as_json(report: &JobReport, reasons: &[String]) -> Value {
+    let (items, units) = (&report.items, &report.units);
+    json!({
+        "job": report.id, "customer": report.customer, "submission": report.submission, "state": report.state,
+        "items_submitted": items.submitted, "items_succeeded": items.succeeded, "items_failed": items.failed,
+        "items_cancelled": items.cancelled, "stage": report.stage.0, "stage_items": report.stage.1, "cut": report.cut,
+        "units_open": units.open, "units_valid": units.valid, "units_failed": units.failed,
+        "replicas_due": units.replicas_due, "replicas_sent": units.replicas_sent, "units": report.usage.units,
+        "replicas": report.usage.replicas, "fuel": report.usage.fuel, "bytes": report.usage.bytes,
+        "admitted_at": instant(report.admitted_at), "ended_at": report.ended_at.map(instant),
+        "deadline_at": report.deadline_at.map(instant),
+        "output_digest": report.certificate.as_ref().map(|certificate| certificate.output_digest),
+        "why": reasons,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::report;
+
+    #[test]
+    fn a_job_says_why_it_is_not_done() {
+        let mut report = report();
+        report.next_due_at = Some(Micros(7_000_000));
+        report.units.replicas_due = 1;
+        report.last_reason = Some("trap".to_owned());
+        let text = as_text(&report, &reasons(&report, Some(0), Micros(0)));
+        assert!(text.contains("state     running, admitted 1970-01-01T00:00:00Z\n"), "{text}");
+        assert!(text.contains("why       no worker listens on its pool") && text.contains("the first for 7 s"), "{text}");
+        assert!(text.contains("trap"), "{text}");
+        assert!(listing(&[report]).lines().nth(1).unwrap().contains("local     running"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The command `offpeak`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    offpeak::main()
+}

@@ -1,0 +1,45 @@
+//! A job report for tests to change.
+
+use ports::store::{JobReport, UnitCounts};
+use protocol::input::Input;
+use protocol::job::{Delivery, ItemCounts, JobSpec, JobState, Limits, UnitSizing};
+use protocol::reply::UsageSummary;
+use protocol::{CustomerName, Digest, JobId, Micros, PoolName, Value};
+
+/// A running job of one item.
+pub(crate) fn report() -> JobReport {
+    let spec = JobSpec {
+        app: Digest([1; 32]),
+        input: Input::Range { start: 0, end: 1 },
+        shared: None,
+        params: Value::Map(Vec::new()),
+        pool: PoolName::new("open").unwrap(),
+        quorum: 1,
+        priority: 0,
+        deadline_s: None,
+        max_failures: 3,
+        limits: Limits::default(),
+        unit: UnitSizing::default(),
+        reduce: false,
+        delivery: Delivery::Stored,
+    };
+    JobReport {
+        id: JobId(uuid::Uuid::nil()),
+        customer: CustomerName::new("local").unwrap(),
+        submission: "s".to_owned(),
+        spec,
+        state: JobState::Running,
+        items: ItemCounts { submitted: 1, ..ItemCounts::default() },
+        usage: UsageSummary::default(),
+        stage: (0, 1),
+        last_stage: true,
+        cut: 0,
+        units: UnitCounts::default(),
+        next_due_at: None,
+        last_reason: None,
+        admitted_at: Micros(0),
+        ended_at: None,
+        deadline_at: None,
+        certificate: None,
+    }
+}

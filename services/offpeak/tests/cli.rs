@@ -1,0 +1,152 @@
+//! The program as people call it: help, bad usage, bad job files, closed pipes.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Every command with a help text of its own.
+const COMMANDS: [&[&str]; 14] = [
+    &[],
+    &["run"],
+    &["producer"],
+    &["worker"],
+    &["aggregator"],
+    &["migrate"],
+    &["submit"],
+    &["status"],
+    &["result"],
+    &["cancel"],
+    &["usage"],
+    &["app"],
+    &["app", "inspect"],
+    &["bench"],
+];
+
+fn offpeak(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offpeak"));
+    command.args(arguments);
+    // The help names the variables, never their values; the width is fixed.
+    for name in ["OFFPEAK__AMQP__URL", "OFFPEAK__DATABASE__URL", "OFFPEAK__CUSTOMER", "OFFPEAK__LOG__FILTER"] {
+        command.env_remove(name);
+    }
+    command.env("COLUMNS", "100").stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    offpeak(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_help_is_as_committed() {
+    let all: String = COMMANDS
+        .iter()
+        .map(|command| {
+            let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+            let help = output(&arguments);
+            assert!(help.status.success());
+            format!("$ offpeak {}\n{}\n", arguments.join(" "), text(&help.stdout))
+        })
+        .collect();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help.txt");
+    let actual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("help.txt");
+    std::fs::write(&actual, &all).unwrap();
+    let same = std::fs::read_to_string(&golden).unwrap_or_default() == all;
+    assert!(same, "the help has changed; if it is meant: cp {} {}", actual.display(), golden.display());
+}
+
+#[test]
+fn every_help_has_examples() {
+    for command in COMMANDS.iter().filter(|command| **command != ["app"]) {
+        let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        let help = text(&output(&arguments).stdout);
+        assert!(help.contains("Examples:"), "{command:?}");
+    }
+}
+
+#[test]
+fn a_bad_job_file_is_exit_code_2_with_every_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.toml");
+    std::fs::write(&file, "app = \"gone.wasm\"\nqorum = 2\n[input]\nrange = [3, 1]\n").unwrap();
+    for command in ["run", "submit"] {
+        let output = output(&[command, &file.display().to_string()]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        for part in
+            ["3 mistakes", "job.toml:1:7: ", "job.toml:2:1: unknown key `qorum`; did you mean `quorum`?", "job.toml:4:9: "]
+        {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        assert_eq!(output.stdout, b"");
+    }
+    let gone = output(&["run", "/nonexistent/job.toml"]);
+    assert_eq!(gone.status.code(), Some(2));
+    assert!(text(&gone.stderr).contains("cannot read the job file"), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn bad_usage_is_exit_code_2() {
+    let no_database = "no database is named";
+    let cases: [(&[&str], &str); 8] = [
+        (&["runn"], "tip: a similar subcommand exists: 'run'"),
+        (&["run"], "required arguments were not provided"),
+        (&["run", "x.toml", "--workers", "0"], "whole number from 1"),
+        (&["status", "not-a-job"], "a UUID, as the reply"),
+        (&["usage", "--period", "2026-13", "--database", "sqlite:///x"], "write a month as 2026-07"),
+        (&["usage", "--customer", "A"], "customer name"),
+        (&["usage"], no_database),
+        (&["status", "--data", "/nonexistent"], "there is no data folder /nonexistent"),
+    ];
+    for (arguments, part) in cases {
+        let output = output(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(part), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_database_that_is_away_is_named_without_its_password() {
+    let url = "postgres://me:secret@127.0.0.1:1/grid";
+    let output = output(&["status", "--database", url]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("cannot use the database postgres://me@127.0.0.1:1/grid: see that it is up"), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+}
+
+#[test]
+fn a_database_without_tables_is_named_and_migrating_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("grid.db").display());
+    let before = output(&["usage", "--database", &url]);
+    assert_eq!(before.status.code(), Some(3));
+    assert!(text(&before.stderr).contains("offpeak migrate"), "{}", text(&before.stderr));
+    for _ in 0..2 {
+        assert_eq!(output(&["migrate", "--database", &url]).status.code(), Some(0));
+    }
+    let after = output(&["usage", "--data", &folder.path().display().to_string(), "--format", "csv"]);
+    assert_eq!((after.status.code(), text(&after.stdout).as_str()), (Some(0), "customer,pool,meter,units,fuel,bytes\n"));
+    let json = output(&["usage", "--database", &url, "--period", "2026-07", "--format", "json"]);
+    assert_eq!(text(&json.stdout), "{\"period\":\"2026-07\",\"usage\":[]}\n");
+    let unknown = output(&["status", "01980f3c-7b1e-7c55-8d42-0123456789ab", "--database", &url]);
+    assert!(text(&unknown.stderr).contains("is not in the database"), "{}", text(&unknown.stderr));
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("grid.db").display());
+    assert!(output(&["migrate", "--database", &url]).status.success());
+    for arguments in [&["usage", "--database", &url][..], &["--help"], &["status", "--json", "--database", &url]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = offpeak(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let told = text(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{arguments:?}: {told}");
+    }
+}
