@@ -165,3 +165,32 @@ impl Remote {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn work_over_its_time_is_given_up() {
+        let herd = Herd::new();
+        assert_eq!(herd.bounded(SECOND, sleep(2 * SECOND)).await, None);
+        assert_eq!(herd.bounded(3 * SECOND, sleep(2 * SECOND)).await, Some(((), 2 * SECOND)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_not_counted() {
+        let herd = Herd::new();
+        let pauses = async {
+            for _ in 0..3 {
+                sleep(SECOND).await;
+                herd.set_paused(true);
+                sleep(100 * SECOND).await;
+                herd.set_paused(false);
+            }
+        };
+        let (done, ()) = tokio::join!(herd.bounded(5 * SECOND, sleep(304 * SECOND)), pauses);
+        assert_eq!(done, Some(((), 4 * SECOND)));
+    }
+}

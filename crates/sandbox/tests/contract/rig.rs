@@ -101,9 +101,9 @@ pub(crate) fn failed(reason: &str) -> Outcome {
     Outcome::Failed(reason.to_owned())
 }
 
-/// Waits for a condition, for a minute at most.
+/// Waits for a condition, for some minutes at most: executors have the lowest priority, and the machine may be busy.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..6_000 {
+    for _ in 0..20_000 {
         if condition() {
             return;
         }
