@@ -1,4 +1,5 @@
 //! The arguments of every command, with examples in the help.
+#![expect(clippy::doc_markdown, reason = "these texts are the help that people read, not Markdown")]
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ pub struct Cli {
         long,
         global = true,
         value_name = "FILTER",
-        default_value = "warn",
+        default_value = QUIET,
         env = "OFFPEAK__LOG__FILTER",
         hide_env_values = true
     )]
@@ -25,15 +26,21 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// People are told what matters to them; that a part of a run's own grid is not ready yet, or no longer, is not.
+const QUIET: &str = "warn,service::health=error";
+
 const AFTER_HELP: &str = "\
 Examples:
-  offpeak run job.toml                                   compute a job on this machine, all cores
+  offpeak run job.toml                   compute a job on this machine, all cores
   offpeak submit job.toml --amqp URL --database URL      hand a job to a grid
-  offpeak status --database URL                          how the jobs are
+  offpeak status --database URL          how the jobs are
 
 Exit codes:
-  0 done, every item succeeded    1 some items failed or were cancelled    2 bad usage, job file or job
-  3 broker, database, disk or grid failed: try again                      130, 143 interrupted";
+  0  done; of a job: every item succeeded
+  1  some items failed or were cancelled
+  2  bad usage, bad job file, or a job that the grid rejects
+  3  broker, database, disk or grid failed: try again
+  130, 143  interrupted";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -103,11 +110,13 @@ pub struct CustomerArgs {
 Examples:
   offpeak run examples/signal-search/job.toml
   offpeak run job.toml --workers 4 --out results
-  offpeak run job.toml --data ./work        Ctrl-C, then the same again: resumes, computes nothing twice
   offpeak run job.toml --json | jq .output_digest
+  offpeak run job.toml --data ./work
 
-Without --data a temporary folder is used; it is removed when the job has ended, and kept and named when
-the run was interrupted. The job file is explained in docs/job-file.md.")]
+With --data the same job again resumes after an interruption (Ctrl-C) and
+computes nothing twice. Without it a temporary folder is used, which is removed
+when the job has ended, and kept and named when the run was interrupted.
+The job file is explained in docs/job-file.md.")]
 pub struct RunArgs {
     /// The job file
     #[arg(value_name = "JOB.toml")]
@@ -167,11 +176,12 @@ pub struct MigrateArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak submit job.toml --amqp amqp://acme:secret@rabbit:5672 --database postgres://offpeak@db/offpeak
+  offpeak submit job.toml --amqp URL --database URL
   offpeak submit job.toml --wait --out results
-  offpeak submit job.toml --id nightly-2026-07-01      the same id again has no second effect
+  offpeak submit job.toml --id nightly-2026-07-01
 
-The replies to other submissions of this customer are left in its results queue.")]
+The same id again has no second effect. The replies to other submissions of this
+customer are left in its results queue.")]
 pub struct SubmitArgs {
     /// The job file
     #[arg(value_name = "JOB.toml")]
@@ -203,8 +213,10 @@ pub struct SubmitArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak status --data ./work                 the youngest jobs
-  offpeak status 01980f3c-7b1e-7c55-8d42-0123456789ab --database URL     one job, and why it is not done yet")]
+  offpeak status --data ./work
+  offpeak status 01980f3c-7b1e-7c55-8d42-0123456789ab --database URL
+
+With --amqp it also sees whether workers listen.")]
 pub struct StatusArgs {
     /// The job; without it the youngest jobs are listed
     #[arg(value_name = "JOB")]
@@ -230,7 +242,7 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak result 01980f3c-7b1e-7c55-8d42-0123456789ab --data ./work --out results")]
+  offpeak result 01980f3c-7b1e-7c55-8d42-0123456789ab --data ./work")]
 pub struct ResultArgs {
     /// The job
     #[arg(value_name = "JOB")]
@@ -270,8 +282,9 @@ Examples:
   offpeak usage --data ./work
   offpeak usage --customer acme --period 2026-07 --format csv --database URL
 
-A period is a month, UTC: from its first instant to before the next month's. Fuel and bytes are exact
-sums over the ledger; in JSON they are texts, since they may be beyond what JSON's readers keep exactly.")]
+A period is a month, UTC: from its first instant to before the next month's.
+Fuel and bytes are exact sums over the ledger; in JSON they are texts, since they
+may be beyond what JSON's readers keep exactly.")]
 pub struct UsageArgs {
     /// Only this customer
     #[arg(long, value_name = "NAME")]
@@ -317,7 +330,7 @@ pub enum AppCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak app inspect examples/mandelbrot/mandelbrot.wasm
+  offpeak app inspect examples/mandelbrot/app.wasm
   offpeak app inspect app.wasm --json | jq .accepted
 
 The exit code is 2 if the module would not be accepted. How to write an app: docs/apps.md.")]
@@ -335,10 +348,11 @@ pub struct InspectArgs {
 #[command(after_help = "\
 Examples:
   offpeak bench
-  offpeak bench --jobs 4 --units 5000 --amqp amqp://guest:guest@localhost:5672 --database postgres://offpeak@localhost/bench
+  offpeak bench --jobs 4 --units 5000 --amqp URL --database URL
 
-With --amqp the raw two-hop relay is measured in the same run: publish confirmed, consume, publish
-confirmed, consume, multiple acknowledgement, messages of the same sizes, no logic.")]
+With --amqp the raw two-hop relay is measured in the same run: publish confirmed,
+consume, publish confirmed, consume, multiple acknowledgement, messages of the
+same sizes, no logic. It leaves two empty queues of bench-relay behind.")]
 pub struct BenchArgs {
     /// Jobs of no-op units
     #[arg(long, value_name = "J", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]

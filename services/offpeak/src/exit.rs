@@ -33,17 +33,14 @@ pub enum Refused {
 }
 
 fn listed(problem: &Problem) -> String {
-    problem.errors.iter().map(|error| format!("\n  {}: {}", error.pointer, error.detail)).collect()
+    let unsaid = problem.errors.iter().filter(|error| !problem.detail.contains(&error.detail));
+    unsaid.map(|error| format!("\n  {}: {}", error.pointer, error.detail)).collect::<Vec<_>>().concat()
 }
 
 impl Refused {
     /// A client's error; a rejection keeps its own exit code.
     pub fn or_error(error: ClientError) -> anyhow::Error {
-        match error {
-            ClientError::Rejected(problem) => Self::Rejected(*problem).into(),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "only a rejection is told apart")]
-            other => other.into(),
-        }
+        if let ClientError::Rejected(problem) = error { Self::Rejected(*problem).into() } else { error.into() }
     }
 }
 

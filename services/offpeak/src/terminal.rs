@@ -24,7 +24,7 @@ pub fn note(text: &str) {
 }
 
 /// A whole number with its thousands apart, for people.
-pub fn grouped(number: impl ToString) -> String {
+pub fn grouped(number: &impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.char_indices() {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_tables_aligned() {
-        assert_eq!([grouped(7), grouped(1_234), grouped(u64::MAX)], ["7", "1,234", "18,446,744,073,709,551,615"]);
+        assert_eq!([grouped(&7), grouped(&1_234), grouped(&u64::MAX)], ["7", "1,234", "18,446,744,073,709,551,615"]);
         let rows = [vec!["acme".to_owned(), "1".to_owned()], vec!["b".to_owned(), "1,000".to_owned()]];
         assert_eq!(table(&["who", "units"], &rows), "who   units\nacme      1\nb     1,000\n");
     }

@@ -1,4 +1,5 @@
 //! The program as people call it: help, bad usage, bad job files, closed pipes.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -50,7 +51,8 @@ fn the_help_is_as_committed() {
             assert!(help.status.success());
             format!("$ offpeak {}\n{}\n", arguments.join(" "), text(&help.stdout))
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help.txt");
     let actual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("help.txt");
     std::fs::write(&actual, &all).unwrap();

@@ -1,4 +1,5 @@
 //! The client against the in-memory broker and SQLite, with a producer that only stores, admits and rejects.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use store::{SqlStore, StoreOptions};
 use uuid::Uuid;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 struct World {
     folder: tempfile::TempDir,

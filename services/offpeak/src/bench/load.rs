@@ -105,11 +105,7 @@ async fn completed(client: &Client, admitted: &mut crate::client::Admitted) -> R
     loop {
         tokio::select! {
             replies = admitted.mailbox.next() => {
-                let ends = replies?.into_iter().filter_map(|reply| match reply {
-                    Reply::Completed(completed) => Some(completed.state),
-                    Reply::Accepted(_) | Reply::Rejected(_) | Reply::Progress(_) | Reply::Part => None,
-                });
-                if let Some(state) = ends.last() {
+                if let Some(state) = replies?.into_iter().find_map(end_in) {
                     return Ok(state);
                 }
             }
@@ -121,5 +117,12 @@ async fn completed(client: &Client, admitted: &mut crate::client::Admitted) -> R
                 }
             }
         }
+    }
+}
+
+fn end_in(reply: Reply) -> Option<JobState> {
+    match reply {
+        Reply::Completed(completed) => Some(completed.state),
+        Reply::Accepted(_) | Reply::Rejected(_) | Reply::Progress(_) | Reply::Part => None,
     }
 }

@@ -46,9 +46,9 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8> {
     data.close();
     let report = report?;
     if args.json {
-        terminal::print_json(&report)?
+        terminal::print_json(&report)?;
     } else {
-        terminal::print(&report.text())?
+        terminal::print(&report.text())?;
     }
     Ok(exit::SUCCESS)
 }

@@ -25,7 +25,7 @@ impl Rate {
 
     fn text(self) -> String {
         let tenths = self.tenths();
-        let whole = crate::terminal::grouped(tenths / 10);
+        let whole = crate::terminal::grouped(&(tenths / 10));
         if tenths < 1_000 { format!("{whole}.{}", tenths % 10) } else { whole }
     }
 }
@@ -42,14 +42,19 @@ impl Serialize for Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct LoadRates {
     /// Jobs admitted.
+    #[serde(rename = "submit_jobs_per_second")]
     pub(super) submit_jobs: Rate,
     /// Units cut and handed to the broker, from the first submission to the last unit.
+    #[serde(rename = "dispatch_units_per_second")]
     pub(super) dispatch_units: Rate,
     /// Units found valid and metered, likewise.
+    #[serde(rename = "settle_units_per_second")]
     pub(super) settle_units: Rate,
     /// Items computed, likewise.
+    #[serde(rename = "settle_items_per_second")]
     pub(super) settle_items: Rate,
     /// Items read back from the store.
+    #[serde(rename = "read_items_per_second")]
     pub(super) read_items: Rate,
 }
 
@@ -79,6 +84,7 @@ impl Latency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Relay {
     /// Messages that went both hops.
+    #[serde(rename = "messages_per_second")]
     pub(super) messages: Rate,
     /// Size of the first hop's message: a unit.
     pub(super) first_bytes: usize,

@@ -56,7 +56,7 @@ impl Client {
                 if length == 0 || offset.saturating_add(length) > upload.bytes {
                     return Err(ClientError::Changed { path: upload.path.clone() });
                 }
-                batch.push(self.part(PutBlob { digest: upload.digest, size: upload.bytes, offset, data })?);
+                batch.push(self.part(&PutBlob { digest: upload.digest, size: upload.bytes, offset, data })?);
                 offset += length;
             }
             self.publish(&upload.path.display().to_string(), batch).await?;
@@ -65,7 +65,7 @@ impl Client {
         if digest.finish() == upload.digest { Ok(()) } else { Err(ClientError::Changed { path: upload.path.clone() }) }
     }
 
-    fn part(&self, part: PutBlob) -> Result<Outgoing, ClientError> {
+    fn part(&self, part: &PutBlob) -> Result<Outgoing, ClientError> {
         let body =
             part.to_bytes(Format::MessagePack).map_err(|source| ClientError::Codec { what: "a part of a blob", source })?;
         let properties = Properties {

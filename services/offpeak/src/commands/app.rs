@@ -1,6 +1,6 @@
 //! `offpeak app inspect`: what a module needs and offers, and whether the grid would accept it.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use ports::Publish;
 use ports::sandbox::Inspection;
 use protocol::Digest;
@@ -8,11 +8,16 @@ use protocol::job::EntryKind;
 use serde_json::json;
 
 use crate::args::InspectArgs;
+use crate::exit::Refused;
 use crate::{exit, grid, terminal};
+
+/// The next line of a value, below its first.
+const NEXT: &str = "\n          ";
 
 /// Inspects.
 pub(super) fn inspect(args: &InspectArgs) -> Result<u8> {
-    let module = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let unreadable = |error| Refused::Usage(format!("cannot read {}: {error}", args.file.display()));
+    let module = std::fs::read(&args.file).map_err(unreadable)?;
     let publisher = grid::publisher()?;
     let inspection = Publish::inspect(publisher.as_ref(), &module);
     let digest = Digest::of(&module);
@@ -39,18 +44,22 @@ fn as_text(inspection: &Inspection, digest: Digest, bytes: usize) -> String {
         Some(EntryKind::Command) => "a WASI program, run once per item from stdin to stdout",
         None => "none that the grid knows",
     };
-    let mut text = format!("digest    {digest}\nsize      {} bytes\nentry     {entry}\n", terminal::grouped(bytes));
-    for (title, lines) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
-        let body = if lines.is_empty() { "none".to_owned() } else { lines.join("\n          ") };
-        text.push_str(&format!("{title:<10}{body}\n"));
-    }
-    text.push_str(&format!("manifest  {}\n", inspection.manifest.as_deref().unwrap_or("none")));
-    if inspection.reasons.is_empty() {
-        text.push_str("verdict   it would be accepted, if it also compiles within the limits\n");
+    let listed = |lines: &[String]| if lines.is_empty() { "none".to_owned() } else { lines.join(NEXT) };
+    let verdict = if inspection.reasons.is_empty() {
+        "it would be accepted, if it also compiles within the limits".to_owned()
     } else {
-        text.push_str(&format!("verdict   it would not be accepted:\n          {}\n", inspection.reasons.join("\n          ")));
-    }
-    text
+        format!("it would not be accepted:{NEXT}{}", inspection.reasons.join(NEXT))
+    };
+    let rows = [
+        ("digest", digest.to_string()),
+        ("size", format!("{} bytes", terminal::grouped(&bytes))),
+        ("entry", entry.to_owned()),
+        ("imports", listed(&inspection.imports)),
+        ("exports", listed(&inspection.exports)),
+        ("manifest", inspection.manifest.clone().unwrap_or_else(|| "none".to_owned())),
+        ("verdict", verdict),
+    ];
+    rows.map(|(name, value)| format!("{name:<10}{value}\n")).concat()
 }
 
 #[cfg(test)]

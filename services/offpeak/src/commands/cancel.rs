@@ -40,8 +40,8 @@ async fn cancelled(client: &Client, args: &CancelArgs) -> Result<u8> {
     terminal::print(&format!(
         "job {} is cancelled: {} items were computed, {} were not\n",
         args.job,
-        terminal::grouped(computed),
-        terminal::grouped(rest)
+        terminal::grouped(&computed),
+        terminal::grouped(&rest)
     ))?;
     Ok(exit::SUCCESS)
 }

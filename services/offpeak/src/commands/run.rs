@@ -93,7 +93,7 @@ async fn session(grid: &Grid, args: &RunArgs, job: &JobFile) -> Result<u8> {
 
 /// What is said of an upload.
 pub(super) fn uploading(upload: &jobfile::Upload, bytes: u64) -> String {
-    let (done, all) = (terminal::grouped(bytes), terminal::grouped(upload.bytes));
+    let (done, all) = (terminal::grouped(&bytes), terminal::grouped(&upload.bytes));
     format!("uploading the {} {}: {done} of {all} bytes", upload.role, Path::new(&upload.path).display())
 }
 

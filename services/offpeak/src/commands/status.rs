@@ -27,9 +27,9 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8> {
         let reports = store.jobs(args.customer.as_ref(), args.limit).await?;
         let values: Vec<Value> = reports.iter().map(|report| as_json(report, &[])).collect();
         if args.json {
-            terminal::print_json(&values)?
+            terminal::print_json(&values)?;
         } else {
-            terminal::print(&listing(&reports))?
+            terminal::print(&listing(&reports))?;
         }
         return Ok(exit::SUCCESS);
     };
@@ -46,9 +46,9 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8> {
     };
     let reasons = reasons(&report, live_lanes, now());
     if args.json {
-        terminal::print_json(&as_json(&report, &reasons))?
+        terminal::print_json(&as_json(&report, &reasons))?;
     } else {
-        terminal::print(&as_text(&report, &reasons))?
+        terminal::print(&as_text(&report, &reasons))?;
     }
     Ok(exit_code_of(&report))
 }
@@ -100,10 +100,10 @@ fn listing(reports: &[JobReport]) -> String {
             report.id.to_string(),
             report.customer.to_string(),
             state_text(report.state).to_owned(),
-            grouped(items.submitted),
-            grouped(items.succeeded),
-            grouped(items.failed),
-            grouped(items.cancelled),
+            grouped(&items.submitted),
+            grouped(&items.succeeded),
+            grouped(&items.failed),
+            grouped(&items.cancelled),
             instant(report.admitted_at),
         ]
     };
@@ -113,16 +113,16 @@ fn listing(reports: &[JobReport]) -> String {
 
 fn as_text(report: &JobReport, reasons: &[String]) -> String {
     let (items, units, usage) = (&report.items, &report.units, &report.usage);
-    let counts = [grouped(items.submitted), grouped(items.succeeded), grouped(items.failed), grouped(items.cancelled)];
+    let counts = [grouped(&items.submitted), grouped(&items.succeeded), grouped(&items.failed), grouped(&items.cancelled)];
     let [submitted, succeeded, failed, cancelled] = counts;
     let rows = [
         ("job", report.id.to_string()),
         ("customer", report.customer.to_string()),
         ("state", format!("{}, admitted {}", state_text(report.state), instant(report.admitted_at))),
         ("items", format!("{submitted} submitted, {succeeded} succeeded, {failed} failed, {cancelled} cancelled")),
-        ("units", format!("{} open, {} valid, {} given up", grouped(units.open), grouped(units.valid), grouped(units.failed))),
-        ("replicas", format!("{} waiting, {} sent", grouped(units.replicas_due), grouped(units.replicas_sent))),
-        ("metered", format!("{} instructions (fuel), {} bytes", grouped(usage.fuel), grouped(usage.bytes))),
+        ("units", format!("{} open, {} valid, {} given up", grouped(&units.open), grouped(&units.valid), grouped(&units.failed))),
+        ("replicas", format!("{} waiting, {} sent", grouped(&units.replicas_due), grouped(&units.replicas_sent))),
+        ("metered", format!("{} instructions (fuel), {} bytes", grouped(&usage.fuel), grouped(&usage.bytes))),
         ("why", reasons.join("\n          ")),
     ];
     rows.map(|(name, value)| format!("{name:<10}{value}\n")).concat()

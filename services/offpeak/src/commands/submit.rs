@@ -36,7 +36,7 @@ async fn handed_over(client: &Client, args: &SubmitArgs, job: &jobfile::JobFile)
             let answer = serde_json::json!({ "job": admitted.job, "submission": submission.id, "items_submitted": report.items.submitted });
             terminal::print_json(&answer)?;
         } else {
-            let items = terminal::grouped(report.items.submitted);
+            let items = terminal::grouped(&report.items.submitted);
             terminal::print(&format!("job {} is admitted with {items} items\n", admitted.job))?;
         }
         return Ok(exit::SUCCESS);

@@ -101,9 +101,9 @@ impl Lines {
         let elapsed = now.since(began);
         let rate = rate_per_second(done.saturating_sub(done_before), elapsed);
         let left = report.items.submitted.saturating_sub(done);
-        let eta = if rate == 0 { "unknown".to_owned() } else { format!("{} s", grouped(left.div_ceil(rate))) };
-        let (done, all) = (grouped(done), grouped(report.items.submitted));
-        Some(format!("{done} of {all} items, {} items/s, {}, ETA {eta}", grouped(rate), units_text(report)))
+        let eta = if rate == 0 { "unknown".to_owned() } else { format!("{} s", grouped(&left.div_ceil(rate))) };
+        let (done, all) = (grouped(&done), grouped(&report.items.submitted));
+        Some(format!("{done} of {all} items, {} items/s, {}, ETA {eta}", grouped(&rate), units_text(report)))
     }
 }
 
@@ -114,7 +114,7 @@ fn rate_per_second(items: u64, elapsed: Duration) -> u64 {
 
 fn units_text(report: &JobReport) -> String {
     let stage = if report.stage.0 > 0 { ", reducing" } else { "" };
-    format!("{} units done, {} open{stage}", grouped(report.units.valid + report.units.failed), grouped(report.units.open))
+    format!("{} units done, {} open{stage}", grouped(&(report.units.valid + report.units.failed)), grouped(&report.units.open))
 }
 
 #[cfg(test)]

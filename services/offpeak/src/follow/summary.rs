@@ -116,7 +116,7 @@ impl Summary {
         let shown = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         let more = self.failures_total.saturating_sub(shown);
         if more > 0 {
-            lines.push(format!("and {} more failed, all in {}", grouped(more), self.outputs.join("failures.jsonl").display()));
+            lines.push(format!("and {} more failed, all in {}", grouped(&more), self.outputs.join("failures.jsonl").display()));
         }
         if let Some(reason) = &self.reduce_failed {
             lines.push(format!("no result: the reduction failed: {reason}"));
@@ -137,14 +137,14 @@ impl Summary {
                 "items",
                 format!(
                     "{} submitted = {} succeeded + {} failed + {} cancelled",
-                    grouped(self.items_submitted),
-                    grouped(self.items_succeeded),
-                    grouped(self.items_failed),
-                    grouped(self.items_cancelled)
+                    grouped(&self.items_submitted),
+                    grouped(&self.items_succeeded),
+                    grouped(&self.items_failed),
+                    grouped(&self.items_cancelled)
                 ),
             ),
-            ("units", format!("{} valid, {} replicas", grouped(self.units), grouped(self.replicas))),
-            ("metered", format!("{} instructions (fuel), {} bytes", grouped(self.fuel), grouped(self.bytes))),
+            ("units", format!("{} valid, {} replicas", grouped(&self.units), grouped(&self.replicas))),
+            ("metered", format!("{} instructions (fuel), {} bytes", grouped(&self.fuel), grouped(&self.bytes))),
             (
                 "time",
                 format!(
@@ -155,11 +155,8 @@ impl Summary {
             ("digest", self.output_digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())),
             ("outputs", self.listed(files)),
         ];
-        let mut text = format!("job {} {state}\n", self.job);
-        for (name, value) in rows {
-            text.push_str(&format!("  {name:<9}{value}\n"));
-        }
-        text
+        let lines = rows.map(|(name, value)| format!("  {name:<9}{value}\n")).concat();
+        format!("job {} {state}\n{lines}", self.job)
     }
 
     fn listed(&self, files: &[PathBuf]) -> String {

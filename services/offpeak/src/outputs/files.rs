@@ -38,10 +38,8 @@ impl FileError {
     /// Sorts an error by what can be done about it.
     pub fn new(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::Full { path, source },
-            _ => Self::Write { path, source },
-        }
+        let full = matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+        if full { Self::Full { path, source } } else { Self::Write { path, source } }
     }
 }
 

@@ -34,15 +34,12 @@ impl Frames {
             (next..*first).for_each(|_| chain.cancelled());
             next = first + u64::try_from(entries.len()).unwrap();
             for entry in entries {
-                match entry {
-                    Ok(output) => {
-                        chain.succeeded(output);
-                        items.succeeded += 1;
-                    }
-                    Err(_) => {
-                        chain.failed();
-                        items.failed += 1;
-                    }
+                if let Ok(output) = entry {
+                    chain.succeeded(output);
+                    items.succeeded += 1;
+                } else {
+                    chain.failed();
+                    items.failed += 1;
                 }
             }
         }
