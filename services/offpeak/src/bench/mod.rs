@@ -42,7 +42,9 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8> {
         error = grid.failed() => Err(error.context("the grid stopped")),
         _ = tokio::signal::ctrl_c() => { data.close(); return Ok(exit::INTERRUPTED) }
     };
-    grid.drain().await?;
+    if let Err(error) = grid.drain().await {
+        tracing::warn!("the grid did not end well: {}", exit::told(&error));
+    }
     data.close();
     let report = report?;
     if args.json {
