@@ -1,7 +1,5 @@
 //! The sandbox over wasmtime, in two halves: publishing apps (with the compiler) and executing units (without).
 
-#[cfg(feature = "execute")]
-pub mod cache;
 mod confine;
 mod engine;
 #[cfg(feature = "execute")]

@@ -1,6 +1,6 @@
 //! Modules and artefacts on a worker's disk, by digest: written whole or not at all, checked when read, bounded in size.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -57,7 +57,11 @@ impl DiskCache {
     /// Opens or makes a cache of at most `max_bytes` in a folder of its own.
     pub fn open(folder: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, CacheError> {
         let folder = folder.into();
-        std::fs::create_dir_all(&folder).map_err(|source| CacheError::Io { action: "make folder", path: folder.clone(), source })?;
+        std::fs::create_dir_all(&folder).map_err(|source| CacheError::Io {
+            action: "make folder",
+            path: folder.clone(),
+            source,
+        })?;
         let cache = Self { folder, max_bytes, writing: Mutex::new(()) };
         cache.make_room(0)?;
         Ok(cache)
@@ -92,12 +96,7 @@ impl DiskCache {
             return Ok(());
         }
         self.make_room(needed)?;
-        let failed = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                CacheError::Full { path: path.clone(), bytes: bytes.len(), source }
-            }
-            _ => CacheError::Io { action: "write", path: path.clone(), source },
-        };
+        let failed = |source| not_written(&path, bytes.len(), source);
         // A temporary file is removed again if anything fails before it has its name.
         let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.folder).map_err(failed)?;
         file.write_all(bytes).map_err(failed)?;
@@ -143,6 +142,15 @@ fn remove(path: &Path) -> Result<(), CacheError> {
     std::fs::remove_file(path).map_err(|source| CacheError::Io { action: "remove", path: path.to_owned(), source })
 }
 
+fn not_written(path: &Path, bytes: usize, source: std::io::Error) -> CacheError {
+    let path = path.to_owned();
+    if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        CacheError::Full { path, bytes, source }
+    } else {
+        CacheError::Io { action: "write", path, source }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a file's time orders eviction and decides nothing else")]
 fn now() -> SystemTime {
     SystemTime::now()
@@ -186,6 +194,15 @@ mod tests {
         assert!(cache.get(Digest::of(&blobs[0])).is_some());
         assert!(cache.get(Digest::of(&blobs[1])).is_none());
         assert!(cache.get(Digest::of(&blobs[2])).is_some());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_named_with_the_way_out() {
+        let mut full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error = not_written(Path::new("/cache/x"), 5, full.write_all(b"hello").unwrap_err());
+        let expected = "disk is full: 5 bytes for /cache/x do not fit (free some space, or lower the cache's size)";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

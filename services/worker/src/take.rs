@@ -75,7 +75,6 @@ pub(crate) async fn run(
             }
         }
     }
-    bench.worker.ready.not_ready("draining");
     consumer.cancel().await?;
     let finish = async {
         while let Some(done) = tasks.join_next().await {

@@ -1,0 +1,89 @@
+//! Bad input: told with its place and the way out; the good part of a job is done.
+
+use crate::offpeak::{job, module, offpeak, tiny_app};
+
+#[test]
+fn a_poisoned_item_fails_alone_among_ten_thousand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Item 5000 is the MessagePack bytes cd 13 88, behind the frame's count and length.
+    let poison = "(if (i32.eq (i32.load (i32.const 1032)) (i32.const 0x008813cd)) (then unreachable))";
+    let app = module(folder.path(), "poison", &tiny_app(poison));
+    let file = job(folder.path(), "poison", &app, "[input]\nrange = [0, 10000]\n");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let summary = done.json();
+    assert_eq!(summary["items_succeeded"].as_u64(), Some(9_999));
+    assert_eq!(summary["items_failed"].as_u64(), Some(1));
+    assert_eq!(summary["failures"][0]["item"].as_u64(), Some(5_000));
+    assert!(summary["failures"][0]["reason"].as_str().is_some_and(|reason| reason.contains("unreachable")), "{summary}");
+}
+
+#[test]
+fn an_endless_loop_ends_by_its_fuel_and_an_oversized_output_by_its_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "endless", &tiny_app("(loop br 0)"));
+    let file = job(folder.path(), "endless", &app, "[input]\nrange = [0, 3]\n[limits]\nfuel_per_item = 1000000\n");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let summary = done.json();
+    assert_eq!((summary["items_failed"].as_u64(), summary["fuel"].as_str()), (Some(3), Some("0")), "{summary}");
+    assert!(summary["failures"][0]["reason"].as_str().is_some_and(|reason| reason.contains("fuel")), "{summary}");
+}
+
+#[test]
+fn every_mistake_of_a_job_file_is_told_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("wrong.toml");
+    std::fs::write(&file, "app = \"nowhere.wasm\"\nquorom = 2\npriority = 900\n[input]\nrange = [9, 1]\n").expect("write");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str()]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    for part in ["nowhere.wasm", "quorom", "quorum", ":2", ":3", ":5", "900"] {
+        assert!(done.stderr.contains(part), "{part} is not in {}", done.stderr);
+    }
+    let done = offpeak(folder.path(), ["run", "nothing-here.toml"]);
+    assert!(done.code == Some(2) && done.stderr.contains("nothing-here.toml"), "{done:?}");
+}
+
+#[test]
+fn a_module_that_does_not_fit_is_refused_with_every_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let foreign = "(module (import \"env\" \"system\" (func (param i32))) (memory (export \"memory\") 1))";
+    let app = module(folder.path(), "foreign", foreign);
+    let file = job(folder.path(), "foreign", &app, "[input]\nrange = [0, 3]\n");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str()]);
+    assert!(done.code == Some(2) && done.stderr.contains("env") && done.stderr.contains("op_map"), "{done:?}");
+    let done = offpeak(folder.path(), ["app", "inspect", &app]);
+    assert!(done.stdout.contains("env") && done.stdout.contains("op_map"), "{done:?}");
+
+    std::fs::write(folder.path().join("rubbish.wasm"), b"not a module").expect("write");
+    let file = job(folder.path(), "rubbish", &folder.path().join("rubbish.wasm").display().to_string(), "[input]\nrange = [0, 3]\n");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str()]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+}
+
+#[test]
+fn an_unreachable_broker_or_database_is_named_with_the_way_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "nothing", &tiny_app(""));
+    let file = job(folder.path(), "job", &app, "[input]\nrange = [0, 3]\n").display().to_string();
+    let done = offpeak(folder.path(), ["run", &file, "--database", "postgres://u:secret@127.0.0.1:1/x"]);
+    assert!(done.code == Some(3) && done.stderr.contains("127.0.0.1") && !done.stderr.contains("secret"), "{done:?}");
+    let done = offpeak(folder.path(), ["run", &file, "--amqp", "amqp://u:secret@127.0.0.1:1/x"]);
+    assert!(done.code == Some(3) && done.stderr.contains("127.0.0.1") && !done.stderr.contains("secret"), "{done:?}");
+}
+
+/// A device that is always full stands for a full disk.
+#[test]
+fn a_full_disk_is_told_and_nothing_is_half_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "nothing", &tiny_app(""));
+    let file = job(folder.path(), "job", &app, "[input]\nrange = [0, 200000]\n");
+    // A limit on the size of files: writing beyond fails as on a full disk.
+    let script = format!("trap '' XFSZ; ulimit -f 512; exec '{}' run '{}' --out out --data data", crate::offpeak::program().display(), file.display());
+    let done = std::process::Command::new("bash").args(["-c", &script]).current_dir(folder.path()).output().expect("bash");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{stderr}");
+    assert!(!folder.path().join("out/outputs.jsonl").exists());
+    let again = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--out".as_ref(), "out".as_ref(), "--data".as_ref(), "data".as_ref()]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+}

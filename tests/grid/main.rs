@@ -1,0 +1,9 @@
+//! The whole grid, as a user meets it: the command, its services as processes, real RabbitMQ and PostgreSQL.
+
+mod bad_input;
+mod combinations;
+mod examples;
+mod offpeak;
+mod resume;
+mod scale;
+mod services;

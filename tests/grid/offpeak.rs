@@ -1,0 +1,231 @@
+//! The command `offpeak` as a user types it, and its services as processes that can be killed.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::servers;
+
+/// No command of a test runs longer; a hang is a failure with a name.
+const LIMIT: Duration = Duration::from_mins(4);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The command under test, built beside this test.
+pub(crate) fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("own path");
+    let folder = test.parent().and_then(Path::parent).expect("the profile's folder");
+    let program = folder.join("offpeak");
+    assert!(program.exists(), "{} is not there: build the workspace first (make test does)", program.display());
+    program
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Its one JSON object.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:?}"))
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn offpeak<S: AsRef<std::ffi::OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Done {
+    start(folder, args).end()
+}
+
+/// Starts a command.
+pub(crate) fn start<S: AsRef<std::ffi::OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Running {
+    let mut command = Command::new(program());
+    command.args(args).current_dir(folder).env_remove("OFFPEAK__AMQP__URL").env_remove("OFFPEAK__DATABASE__URL");
+    Running::new(command, folder)
+}
+
+/// A started process; killed by its pid when dropped.
+pub(crate) struct Running {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Running {
+    fn new(mut command: Command, folder: &Path) -> Self {
+        let unique = uuid::Uuid::now_v7();
+        let (stdout, stderr) = (folder.join(format!("{unique}.out")), folder.join(format!("{unique}.err")));
+        let file = |path: &Path| Stdio::from(std::fs::File::create(path).expect("a file for output"));
+        let child = command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr)).spawn();
+        Self { child: child.expect("start offpeak"), stdout, stderr }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Done {
+        let ended = wait_for(LIMIT, || self.child.try_wait().expect("wait"));
+        let code = ended.unwrap_or_else(|| panic!("offpeak did not end in {LIMIT:?}: {}", self.stderr())).code();
+        Done { code, stdout: read(&self.stdout), stderr: self.stderr() }
+    }
+
+    /// What it has written to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
+    /// The address of its admin side, as it logs it.
+    fn admin(&self) -> String {
+        let listens = || {
+            let log = self.stderr();
+            let (_, rest) = log.split_once("admin http listens on ")?;
+            rest.split_whitespace().next().map(str::to_owned)
+        };
+        wait_for(LIMIT, listens).unwrap_or_else(|| panic!("no admin side: {}", self.stderr()))
+    }
+
+    /// What its admin side answers: the status line and the body.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(self.admin()).expect("connect to the admin side");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answer");
+        answer
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) fn ready(&self) {
+        let ready = || self.get("/readyz").starts_with("HTTP/1.1 200").then_some(());
+        wait_for(LIMIT, ready).unwrap_or_else(|| panic!("not ready: {} {}", self.get("/readyz"), self.stderr()));
+    }
+
+    /// Sends a signal by its name, such as `-INT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// kill -9, and waits for its end.
+    pub(crate) fn kill9(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// Its largest memory so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.runs() {
+            self.child.kill().expect("kill");
+            self.child.wait().expect("wait");
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut text = Vec::new();
+    std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)).expect("read output");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Looks until there is something, within a bound.
+#[expect(clippy::disallowed_methods, reason = "a bound on waiting; no result depends on it")]
+pub(crate) fn wait_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is a folder of the root").to_owned()
+}
+
+/// Writes a job file for an example app, with keys before the tables and a body of tables.
+pub(crate) fn job(folder: &Path, name: &str, app: &str, rest: &str) -> PathBuf {
+    let app = if app.ends_with(".wasm") { PathBuf::from(app) } else { root().join("examples").join(app).join("app.wasm") };
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, format!("app = {:?}\n{rest}", app.display().to_string())).expect("write the job file");
+    path
+}
+
+/// A module written as text.
+pub(crate) fn module(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(format!("{name}.wasm"));
+    std::fs::write(&path, wat::parse_str(text).expect("a module")).expect("write the module");
+    path.display().to_string()
+}
+
+/// An app that answers each item with nothing; `body` runs first and may look at the item's frame at 1024.
+pub(crate) fn tiny_app(body: &str) -> String {
+    let mut text = String::from("(module (memory (export \"memory\") 1)\n");
+    text.push_str("(func (export \"op_alloc\") (param i32) (result i32) i32.const 1024)\n");
+    text.push_str(&format!("(func (export \"op_map\") (param i32 i32) (result i64) {body}\n"));
+    text.push_str("(i32.store (i32.const 4096) (i32.const 1))");
+    text.push_str("(i64.or (i64.shl (i64.const 4096) (i64.const 32)) (i64.const 16))))");
+    text
+}
+
+/// A worker that computes one unit at a time.
+pub(crate) const ONE_SLOT: [(&str, &str); 1] = [("OFFPEAK__WORKER__SLOTS", "1")];
+
+/// The services over real servers: a vhost and a database of their own.
+pub(crate) struct Services {
+    folder: PathBuf,
+    pub(crate) amqp: String,
+    pub(crate) database: String,
+}
+
+impl Services {
+    /// A fresh vhost and database, its tables made by the command.
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+        let amqp = servers::rabbitmq().vhost(name);
+        let database = servers::postgres().fresh_database();
+        let migrated = offpeak(folder, ["migrate", "--database", &database]);
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+        Self { folder: folder.to_owned(), amqp, database }
+    }
+
+    /// Starts a service, with settings such as `OFFPEAK__WORKER__LANE`, which may also name other servers.
+    pub(crate) fn start(&self, kind: &str, settings: &[(&str, &str)]) -> Running {
+        let mut command = Command::new(program());
+        command.arg(kind).current_dir(&self.folder).env("OFFPEAK__ADMIN__ADDRESS", "127.0.0.1:0");
+        command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
+        command.envs(settings.iter().copied());
+        Running::new(command, &self.folder)
+    }
+
+    /// A command with both addresses.
+    pub(crate) fn offpeak(&self, args: &[&str]) -> Done {
+        self.begin(args).end()
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn begin(&self, args: &[&str]) -> Running {
+        let mut command = Command::new(program());
+        command.args(args).current_dir(&self.folder);
+        command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
+        Running::new(command, &self.folder)
+    }
+}

@@ -1,0 +1,27 @@
+//! A job of ten million items: accepted at once, cut as it is computed, in flat memory.
+
+use std::time::Duration;
+
+use crate::offpeak::{job, module, start, tiny_app, wait_for};
+
+/// What the whole grid in one process may take; it took 68 MB when this was written.
+const MEMORY: u64 = 400 << 20;
+
+#[test]
+fn ten_million_items_take_no_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "nothing", &tiny_app(""));
+    let file = job(folder.path(), "large", &app, "[input]\nrange = [0, 10000000]\n");
+    let mut running = start(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
+    let mut peak = 0;
+    let ended = || {
+        peak = peak.max(running.peak_memory().unwrap_or(0));
+        (!running.runs()).then_some(())
+    };
+    wait_for(Duration::from_mins(4), ended).expect("it ends");
+    let done = running.end();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(done.json()["items_succeeded"].as_u64(), Some(10_000_000));
+    assert!(peak > 0 && peak < MEMORY, "peak memory {peak}");
+    println!("ten million items: peak memory {} MB", peak >> 20);
+}

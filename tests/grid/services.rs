@@ -1,0 +1,125 @@
+//! The services as processes over real RabbitMQ and PostgreSQL: killed at the worst moment, away, and told to stop.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::servers;
+
+use crate::offpeak::{ONE_SLOT, Running, Services, job, offpeak, start, wait_for};
+
+/// Long enough to be killed in the middle of, short enough to repeat.
+const JOB: &str = "reduce = true\n[input]\nrange = [0, 160]\n[params]\npaths_per_item = 4096\nseed = 11\n[unit]\nmax_items = 2\n";
+const LIMIT: Duration = Duration::from_mins(3);
+
+fn status(services: &Services, job: &str) -> Value {
+    let done = services.offpeak(&["status", job, "--json"]);
+    serde_json::from_str(&done.stdout).unwrap_or(Value::Null)
+}
+
+/// Waits until that many items of the job are settled.
+fn settled(services: &Services, job: &str, items: u64) {
+    let enough = || (status(services, job)["items_succeeded"].as_u64()? >= items).then_some(());
+    wait_for(LIMIT, enough).unwrap_or_else(|| panic!("stuck at {}", status(services, job)));
+}
+
+#[test]
+fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = job(folder.path(), "job", "monte-carlo", JOB).display().to_string();
+    let undisturbed = offpeak(folder.path(), ["run", &file, "--json"]).json();
+    let services = Services::new(folder.path(), "killed");
+    let mut producer = services.start("producer", &[]);
+    let mut aggregator = services.start("aggregator", &[]);
+    let mut workers = [services.start("worker", &ONE_SLOT), services.start("worker", &ONE_SLOT)];
+    [&producer, &aggregator, &workers[0], &workers[1]].into_iter().for_each(Running::ready);
+
+    let submitted = services.offpeak(&["submit", &file, "--json"]);
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let id = submitted.json()["job"].as_str().expect("job").to_owned();
+    settled(&services, &id, 4);
+    producer.kill9();
+    producer = services.start("producer", &[]);
+    settled(&services, &id, 30);
+    aggregator.kill9();
+    aggregator = services.start("aggregator", &[]);
+    settled(&services, &id, 60);
+    let [first, second] = workers;
+    first.kill9();
+    workers = [services.start("worker", &ONE_SLOT), second];
+
+    let ended = || (status(&services, &id)["state"] == "completed").then_some(());
+    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    let result = services.offpeak(&["result", &id, "--out", "out", "--json"]);
+    assert_eq!(result.code, Some(0), "{result:?}");
+    let summary = result.json();
+    for same in ["output_digest", "items_digest", "fuel", "items_succeeded", "items_failed"] {
+        assert_eq!(summary[same], undisturbed[same], "{same}");
+    }
+    let rows = services.offpeak(&["usage", "--format", "csv"]);
+    assert_eq!(rows.code, Some(0), "{rows:?}");
+    drop((producer, aggregator, workers));
+}
+
+#[test]
+fn a_drained_service_ends_well_and_hands_its_work_to_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = job(folder.path(), "job", "monte-carlo", JOB).display().to_string();
+    let services = Services::new(folder.path(), "drained");
+    let running = ["producer", "aggregator", "worker"].map(|kind| services.start(kind, &ONE_SLOT));
+    running.iter().for_each(Running::ready);
+    let metrics = running[0].get("/metrics");
+    assert!(metrics.contains("offpeak_build_info") && metrics.contains("offpeak_jobs_admitted_total 0"), "{metrics}");
+    let submitted = services.offpeak(&["submit", &file, "--json"]).json();
+    let id = submitted["job"].as_str().expect("job").to_owned();
+    settled(&services, &id, 6);
+    let [producer, aggregator, worker] = running;
+    worker.signal("-TERM");
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let other = services.start("worker", &[]);
+    let ended = || (status(&services, &id)["state"] == "completed").then_some(());
+    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    for service in [producer, aggregator, other] {
+        service.signal("-TERM");
+        let ended = service.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_service_waits_for_a_broker_and_a_database_that_are_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = [("OFFPEAK__AMQP__URL", "amqp://guest:secret@127.0.0.1:1/x"), ("OFFPEAK__DATABASE__URL", "postgres://u:secret@127.0.0.1:1/x")];
+    let services = Services::new(folder.path(), "away");
+    for (kind, away) in [("worker", 0), ("producer", 1)] {
+        let mut running = services.start(kind, &[nowhere[away], ("OFFPEAK__LOG__FORMAT", "json")]);
+        let told = || running.stderr().contains("127.0.0.1:1").then_some(());
+        wait_for(LIMIT, told).unwrap_or_else(|| panic!("nothing told: {}", running.stderr()));
+        assert!(running.runs(), "it gave up: {}", running.stderr());
+        assert!(!running.stderr().contains("secret"), "{}", running.stderr());
+        running.signal("-TERM");
+        let ended = running.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+#[test]
+fn settings_and_commands_that_cannot_work_say_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("bad.toml");
+    std::fs::write(&config, "[worker]\nslot = 2\ndrain_timeout_ms = \"soon\"\n[grid]\nshards = 0\n").expect("write");
+    let done = offpeak(folder.path(), ["worker".as_ref(), "--config".as_ref(), config.as_os_str()]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    for part in ["worker.slot", "bad.toml", "drain_timeout_ms", "shards"] {
+        assert!(done.stderr.contains(part), "{part} is not in {}", done.stderr);
+    }
+    let done = offpeak(folder.path(), ["producer"]);
+    assert!(done.code == Some(2) && done.stderr.contains("OFFPEAK__DATABASE__URL"), "{done:?}");
+
+    let empty = servers::rabbitmq().vhost("empty");
+    let database = servers::postgres().fresh_database();
+    let file = job(folder.path(), "job", "monte-carlo", JOB);
+    let arguments = ["submit", &file.display().to_string(), "--amqp", &empty, "--database", &database].map(str::to_owned);
+    let done = start(folder.path(), &arguments).end();
+    assert!(done.code == Some(3) && done.stderr.contains("offpeak migrate"), "{done:?}");
+}
