@@ -32,8 +32,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// People are told what matters to them; that a part of a run's own grid is not ready yet, or no longer, is not.
-const QUIET: &str = "warn,service::health=error";
+/// People are told what matters to them: not how ready the parts of their own run are, nor what lapin logs beside its errors.
+const QUIET: &str = "warn,service::health=error,lapin=off";
 
 const AFTER_HELP: &str = "\
 Examples:
