@@ -3,11 +3,12 @@
 use serde_json::Value;
 use testkit::servers;
 
-use crate::offpeak::{ONE_SLOT, Running, Services, job, offpeak, root};
+use crate::offpeak::{MONTE_CARLO, ONE_SLOT, Running, Services, job, monte_carlo, offpeak, root};
+use crate::services::billed_units;
 
 /// Jobs small enough to run many times; each with a reduction.
 const JOBS: [(&str, &str); 3] = [
-    ("monte-carlo", "reduce = true\n[input]\nrange = [0, 24]\n[params]\npaths_per_item = 512\nseed = 7\n"),
+    ("monte-carlo", "reduce = true\n[input]\nrange = [0, 24]\n[params]\npaths_per_item = 512\nseed = 7\nMONTE_CARLO"),
     (
         "drift-search",
         "reduce = true\n[input]\ngrid = { block = [-1, 0, 1, 2, 3, 4, 5, 6, 7] }\nshared = \"EXAMPLE/spectrum.f32\"\n\
@@ -30,6 +31,7 @@ fn sums(summary: &Value) -> (String, String, String) {
 fn workers_unit_sizes_broker_and_database_do_not_show() {
     let folder = tempfile::tempdir().expect("a folder");
     for (app, body) in JOBS {
+        let body = body.replace("MONTE_CARLO", MONTE_CARLO);
         let body = body.replace("EXAMPLE", &root().join("examples").join(app).display().to_string());
         let mut seen: Vec<(String, (String, String, String))> = Vec::new();
         for (workers, max_items, real) in [("1", 1, false), ("4", 3, false), ("4", 1_000, false), ("2", 5, true)] {
@@ -53,8 +55,7 @@ fn workers_unit_sizes_broker_and_database_do_not_show() {
 #[test]
 fn a_quorum_of_two_computes_twice_and_bills_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    let body = "quorum = 2\nreduce = true\n[input]\nrange = [0, 12]\n[params]\npaths_per_item = 64\n[unit]\nmax_items = 3\n";
-    let file = job(folder.path(), "quorum", "monte-carlo", body);
+    let file = monte_carlo(folder.path(), 12, 3, "quorum = 2\n");
     let args = ["run", &file.display().to_string(), "--json", "--workers", "2", "--data", "data"].map(str::to_owned);
     let done = offpeak(folder.path(), &args);
     assert_eq!(done.code, Some(0), "{done:?}");
@@ -62,12 +63,13 @@ fn a_quorum_of_two_computes_twice_and_bills_once() {
     assert_eq!(summary["replicas"].as_u64(), summary["units"].as_u64().map(|units| units * 2), "{summary}");
     let usage = offpeak(folder.path(), ["usage", "--data", "data", "--format", "csv"]);
     assert_eq!(usage.code, Some(0), "{usage:?}");
+    assert_eq!(Some(billed_units(&usage.stdout)), summary["units"].as_u64(), "{}", usage.stdout);
 }
 
 #[test]
 fn services_in_processes_of_their_own_agree_with_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = job(folder.path(), "job", "monte-carlo", JOBS[0].1);
+    let file = monte_carlo(folder.path(), 24, 3, "");
     let alone = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref()]).json();
     let services = Services::new(folder.path(), "together");
     let running = ["producer", "aggregator", "worker", "worker"].map(|kind| services.start(kind, &ONE_SLOT));

@@ -93,7 +93,10 @@ fn voyager_is_found_where_others_found_it() {
         let params = format!(
             "reduce = true\n[input]\ngrid = {{ block = [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6] }}\nshared = \"{name}\"\n\
              [params]\nchannels = {}\nfch1_mhz = {}\nfoff_mhz = {:?}\ntsamp_s = {}\nsnr = 10.0\nmedian = {median:?}\nstd = {std:?}\n",
-            hit["n_chan"], hit["fch1_mhz"], number(hit, "/foff_mhz"), hit["tsamp_s"]
+            hit["n_chan"],
+            hit["fch1_mhz"],
+            number(hit, "/foff_mhz"),
+            hit["tsamp_s"]
         );
         let file = job(folder.path(), "stamp", "drift-search", &params);
         let out = format!("{name}-out");

@@ -170,6 +170,19 @@ pub(crate) fn job(folder: &Path, name: &str, app: &str, rest: &str) -> PathBuf {
     path
 }
 
+/// The parameters of monte-carlo that small jobs share; those of its own job.
+pub(crate) const MONTE_CARLO: &str = "[params.market]\nspot = 100.0\nstrike = 100.0\nrate = 0.05\nvolatility = 0.2\nmaturity_years = 1.0\n\
+    steps = 52\n[params.beam]\nspan_m = 4.0\nsection_modulus_m3 = 2.52e-4\nload_mean_n = 40_000.0\nload_variation = 0.2\n\
+    strength_mean_pa = 280.0e6\nstrength_variation = 0.07\n";
+
+/// A monte-carlo job of so many items in units of at most so many.
+pub(crate) fn monte_carlo(folder: &Path, items: u32, max_items: u32, before: &str) -> PathBuf {
+    let body = format!(
+        "reduce = true\n{before}[input]\nrange = [0, {items}]\n[params]\nseed = 7\npaths_per_item = 4096\n{MONTE_CARLO}[unit]\nmax_items = {max_items}\n"
+    );
+    job(folder, "monte-carlo", "monte-carlo", &body)
+}
+
 /// A module written as text.
 pub(crate) fn module(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(format!("{name}.wasm"));

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::offpeak::{job, offpeak, start, wait_for};
-
-const JOB: &str = "reduce = true\n[input]\nrange = [0, 120]\n[params]\npaths_per_item = 4096\nseed = 5\n[unit]\nmax_items = 2\n";
+use crate::offpeak::{monte_carlo, offpeak, start, wait_for};
 
 fn settled(folder: &std::path::Path) -> u64 {
     let jobs = offpeak(folder, ["status", "--data", "data", "--json"]);
@@ -17,7 +15,7 @@ fn settled(folder: &std::path::Path) -> u64 {
 #[test]
 fn interrupted_then_killed_then_done() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = job(folder.path(), "job", "monte-carlo", JOB).display().to_string();
+    let file = monte_carlo(folder.path(), 120, 2, "").display().to_string();
     let undisturbed = offpeak(folder.path(), ["run", &file, "--json", "--out", "whole"]).json();
     let arguments = ["run", &file, "--json", "--data", "data", "--workers", "2", "--out", "out"];
 

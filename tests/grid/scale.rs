@@ -12,7 +12,8 @@ fn ten_million_items_take_no_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = module(folder.path(), "nothing", &tiny_app(""));
     let file = job(folder.path(), "large", &app, "[input]\nrange = [0, 10000000]\n");
-    let mut running = start(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
+    let mut running =
+        start(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
     let mut peak = 0;
     let ended = || {
         peak = peak.max(running.peak_memory().unwrap_or(0));

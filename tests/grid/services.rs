@@ -5,15 +5,20 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::servers;
 
-use crate::offpeak::{ONE_SLOT, Running, Services, job, offpeak, start, wait_for};
+use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, start, wait_for};
 
-/// Long enough to be killed in the middle of, short enough to repeat.
-const JOB: &str = "reduce = true\n[input]\nrange = [0, 160]\n[params]\npaths_per_item = 4096\nseed = 11\n[unit]\nmax_items = 2\n";
 const LIMIT: Duration = Duration::from_mins(3);
 
 fn status(services: &Services, job: &str) -> Value {
     let done = services.offpeak(&["status", job, "--json"]);
     serde_json::from_str(&done.stdout).unwrap_or(Value::Null)
+}
+
+/// The units of a usage report in CSV.
+pub(crate) fn billed_units(csv: &str) -> u64 {
+    let mut lines = csv.lines();
+    let column = lines.next().and_then(|head| head.split(',').position(|name| name == "units")).expect("a column of units");
+    lines.filter_map(|line| line.split(',').nth(column)).map(|units| units.parse::<u64>().expect("a number")).sum()
 }
 
 /// Waits until that many items of the job are settled.
@@ -25,7 +30,7 @@ fn settled(services: &Services, job: &str, items: u64) {
 #[test]
 fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = job(folder.path(), "job", "monte-carlo", JOB).display().to_string();
+    let file = monte_carlo(folder.path(), 160, 2, "").display().to_string();
     let undisturbed = offpeak(folder.path(), ["run", &file, "--json"]).json();
     let services = Services::new(folder.path(), "killed");
     let mut producer = services.start("producer", &[]);
@@ -34,7 +39,7 @@ fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
     [&producer, &aggregator, &workers[0], &workers[1]].into_iter().for_each(Running::ready);
 
     let submitted = services.offpeak(&["submit", &file, "--json"]);
-    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    assert_eq!(submitted.code, Some(0), "{submitted:?} {}", producer.stderr());
     let id = submitted.json()["job"].as_str().expect("job").to_owned();
     settled(&services, &id, 4);
     producer.kill9();
@@ -57,13 +62,14 @@ fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
     }
     let rows = services.offpeak(&["usage", "--format", "csv"]);
     assert_eq!(rows.code, Some(0), "{rows:?}");
+    assert_eq!(Some(billed_units(&rows.stdout)), summary["units"].as_u64(), "one row of the ledger a valid unit");
     drop((producer, aggregator, workers));
 }
 
 #[test]
 fn a_drained_service_ends_well_and_hands_its_work_to_others() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = job(folder.path(), "job", "monte-carlo", JOB).display().to_string();
+    let file = monte_carlo(folder.path(), 160, 2, "").display().to_string();
     let services = Services::new(folder.path(), "drained");
     let running = ["producer", "aggregator", "worker"].map(|kind| services.start(kind, &ONE_SLOT));
     running.iter().for_each(Running::ready);
@@ -89,7 +95,10 @@ fn a_drained_service_ends_well_and_hands_its_work_to_others() {
 #[test]
 fn a_service_waits_for_a_broker_and_a_database_that_are_away() {
     let folder = tempfile::tempdir().expect("a folder");
-    let nowhere = [("OFFPEAK__AMQP__URL", "amqp://guest:secret@127.0.0.1:1/x"), ("OFFPEAK__DATABASE__URL", "postgres://u:secret@127.0.0.1:1/x")];
+    let nowhere = [
+        ("OFFPEAK__AMQP__URL", "amqp://guest:secret@127.0.0.1:1/x"),
+        ("OFFPEAK__DATABASE__URL", "postgres://u:secret@127.0.0.1:1/x"),
+    ];
     let services = Services::new(folder.path(), "away");
     for (kind, away) in [("worker", 0), ("producer", 1)] {
         let mut running = services.start(kind, &[nowhere[away], ("OFFPEAK__LOG__FORMAT", "json")]);
@@ -118,7 +127,7 @@ fn settings_and_commands_that_cannot_work_say_why() {
 
     let empty = servers::rabbitmq().vhost("empty");
     let database = servers::postgres().fresh_database();
-    let file = job(folder.path(), "job", "monte-carlo", JOB);
+    let file = monte_carlo(folder.path(), 4, 2, "");
     let arguments = ["submit", &file.display().to_string(), "--amqp", &empty, "--database", &database].map(str::to_owned);
     let done = start(folder.path(), &arguments).end();
     assert!(done.code == Some(3) && done.stderr.contains("offpeak migrate"), "{done:?}");

@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CodecError, Digest, Format, Value, codec};
 
+/// A line is at most so long: it is an item, and its unit must fit a message.
+pub const MAX_LINE_BYTES: u32 = 4 << 20;
+/// A record is at most so long.
+pub const MAX_RECORD_BYTES: u32 = 1 << 20;
+
 /// Where a job's items come from; an item's index is its place in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -23,12 +23,12 @@ pub struct Outcome {
 pub enum OutcomeResult {
     /// Every item has an output or failed by itself.
     Computed(Computed),
-    /// The app could not be brought to compute the unit (it refused its parameters, or its executor died under it).
+    /// The app could not be brought to compute the unit: it refused its parameters, or cannot be instantiated.
     AppFailed {
         /// Why, for the customer.
         reason: String,
     },
-    /// The unit is beyond the time or size of one unit: it is to be cut in halves.
+    /// The unit is beyond the time or size of one unit, or its executor died under it: it is to be cut in halves.
     TooLarge {
         /// Which bound, for people.
         reason: String,

@@ -43,7 +43,11 @@ impl AggregatorMetrics {
             replies_sent: metrics.counter("replies_sent_total", "Messages sent to customers.")?,
             replies_refused: metrics.counter("replies_refused_total", "Messages that customers' queues refused.")?,
             ledger_fuel: metrics.counter_with("ledger_fuel_total", "Fuel in the ledger; a mirror, not for billing.", &payer)?,
-            ledger_bytes: metrics.counter_with("ledger_bytes_total", "Bytes in the ledger; a mirror, not for billing.", &payer)?,
+            ledger_bytes: metrics.counter_with(
+                "ledger_bytes_total",
+                "Bytes in the ledger; a mirror, not for billing.",
+                &payer,
+            )?,
             ledger_units: metrics.counter_with("ledger_units_total", "Rows of the ledger; a mirror, not for billing.", &payer)?,
             invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
         })

@@ -200,7 +200,8 @@ async fn write(
             Ok(job)
         }
         Admission::Conflict { job } => {
-            let detail = format!("message_id {:?} was used for job {job} with another body: use a new one", properties.message_id);
+            let detail =
+                format!("message_id {:?} was used for job {job} with another body: use a new one", properties.message_id);
             Err(Refusal::Problem(Problem::new(409, "message-id-reused", "message_id was used for another body", detail)))
         }
     }

@@ -33,7 +33,9 @@ pub(crate) async fn rejection(producer: &Producer, app: Digest) -> Result<Proble
 async fn publish(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
     let size = producer.store.blob_size(app).await?.unwrap_or(0);
     if size > MAX_MODULE_BYTES {
-        return Ok(AppVerdict::Rejected { reasons: vec![format!("module has {size} bytes, at most {MAX_MODULE_BYTES} are accepted")] });
+        return Ok(AppVerdict::Rejected {
+            reasons: vec![format!("module has {size} bytes, at most {MAX_MODULE_BYTES} are accepted")],
+        });
     }
     let module = blobs::load(producer, app, size).await?;
     match producer.publish.publish(&module).await {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::input::Input;
+use protocol::input::{Input, MAX_RECORD_BYTES};
 use protocol::job::{JobSpec, Limits};
 use protocol::reply::FieldError;
 use protocol::{Format, PoolName, Value, codec};
@@ -28,17 +28,23 @@ pub(crate) fn spec(spec: &JobSpec, pools: &BTreeMap<PoolName, PoolSettings>) -> 
         }
         Some(pool) if u16::from(spec.quorum) > pool.lanes => {
             let (pool, lanes) = (&spec.pool, pool.lanes);
-            mistakes.add("/quorum", format!("pool {pool} has {lanes} lanes, so at most {lanes} hosts can agree, not {}", spec.quorum));
+            mistakes.add(
+                "/quorum",
+                format!("pool {pool} has {lanes} lanes, so at most {lanes} hosts can agree, not {}", spec.quorum),
+            );
         }
         Some(_) => {}
     }
-    mistakes.unless((1..=MAX_QUORUM).contains(&spec.quorum), "/quorum", || format!("{} is not from 1 to {MAX_QUORUM}", spec.quorum));
+    mistakes
+        .unless((1..=MAX_QUORUM).contains(&spec.quorum), "/quorum", || format!("{} is not from 1 to {MAX_QUORUM}", spec.quorum));
     mistakes.unless((-100..=100).contains(&spec.priority), "/priority", || format!("{} is not from -100 to 100", spec.priority));
     mistakes.unless(spec.deadline_s != Some(0), "/deadline_s", || "a deadline of 0 s has passed already".to_owned());
     limits(&spec.limits, &mut mistakes);
     mistakes.unless(spec.unit.max_items > 0, "/unit/max_items", || "a unit has at least 1 item".to_owned());
     let target = spec.unit.target_ms;
-    mistakes.unless((1..=MAX_TARGET_MS).contains(&target), "/unit/target_ms", || format!("{target} is not from 1 to {MAX_TARGET_MS}"));
+    mistakes.unless((1..=MAX_TARGET_MS).contains(&target), "/unit/target_ms", || {
+        format!("{target} is not from 1 to {MAX_TARGET_MS}")
+    });
     params(&spec.params, &mut mistakes);
     input(&spec.input, &mut mistakes);
     mistakes.0
@@ -49,7 +55,10 @@ pub(crate) fn count(items: u64, spec: &JobSpec) -> Option<FieldError> {
     let units = items / u64::from(spec.unit.max_items.max(1));
     (units > MAX_UNITS).then(|| FieldError {
         pointer: "/unit/max_items".to_owned(),
-        detail: format!("{items} items in units of {} are over {MAX_UNITS} units: raise max_items or split the job", spec.unit.max_items),
+        detail: format!(
+            "{items} items in units of {} are over {MAX_UNITS} units: raise max_items or split the job",
+            spec.unit.max_items
+        ),
     })
 }
 
@@ -70,7 +79,8 @@ impl Mistakes {
 
 fn limits(limits: &Limits, mistakes: &mut Mistakes) {
     let (memory, output) = (limits.memory_bytes, limits.output_bytes);
-    mistakes.unless(limits.fuel_per_item.get() > 0, "/limits/fuel_per_item", || "no item can be computed with no fuel".to_owned());
+    mistakes
+        .unless(limits.fuel_per_item.get() > 0, "/limits/fuel_per_item", || "no item can be computed with no fuel".to_owned());
     mistakes.unless((65_536..=Limits::MAX_MEMORY_BYTES).contains(&memory), "/limits/memory_bytes", || {
         format!("{memory} is not from 65536 (one page) to {}", Limits::MAX_MEMORY_BYTES)
     });
@@ -97,8 +107,9 @@ fn input(input: &Input, mistakes: &mut Mistakes) {
             mistakes.unless(start <= end, "/input/range", || format!("start {start} is after end {end}"));
         }
         Input::Records { bytes, .. } => {
-            let fine = (1..=protocol::unit::MAX_INLINE_ITEMS_BYTES).contains(&usize::try_from(*bytes).unwrap_or(usize::MAX));
-            mistakes.unless(fine, "/input/records/bytes", || format!("a record of {bytes} bytes is not from 1 byte to 1 MiB"));
+            mistakes.unless((1..=MAX_RECORD_BYTES).contains(bytes), "/input/records/bytes", || {
+                format!("a record of {bytes} bytes is not from 1 to {MAX_RECORD_BYTES}")
+            });
         }
         Input::Grid(axes) => {
             for (i, axis) in axes.iter().enumerate() {

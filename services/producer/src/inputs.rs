@@ -3,7 +3,7 @@
 use ports::store::StoreError;
 use protocol::blob::PART_BYTES;
 use protocol::frame::{self, Entry, ItemFrame};
-use protocol::input::{self, Input};
+use protocol::input::{self, Input, MAX_LINE_BYTES};
 use protocol::reply::Problem;
 use protocol::unit::{Items, MAX_INLINE_ITEMS_BYTES};
 use protocol::{Digest, JobId};
@@ -12,10 +12,8 @@ use rules::tree;
 use crate::admit::Refusal;
 use crate::{Producer, blobs};
 
-/// A line is an item of a message.
-const MAX_LINE_BYTES: usize = 4 << 20;
 /// So many nodes of a reduction are read in one go.
-const NODES_PER_READ: u64 = 16;
+const NODES_PER_READ: u64 = 4;
 
 /// Why a unit's items cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +54,9 @@ pub(crate) async fn count(producer: &Producer, input: &Input) -> Result<u64, Ref
             let size = producer.store.blob_size(*blob).await?.unwrap_or(0);
             if size % u64::from(*bytes) != 0 {
                 let rest = size % u64::from(*bytes);
-                return Err(refused(format!("{size} bytes are no whole number of records of {bytes} bytes: {rest} are left over")));
+                return Err(refused(format!(
+                    "{size} bytes are no whole number of records of {bytes} bytes: {rest} are left over"
+                )));
             }
             Ok(size / u64::from(*bytes))
         }
@@ -65,7 +65,7 @@ pub(crate) async fn count(producer: &Producer, input: &Input) -> Result<u64, Ref
 }
 
 async fn count_lines(producer: &Producer, blob: Digest, refused: &impl Fn(String) -> Refusal) -> Result<u64, Refusal> {
-    let (mut offset, mut lines, mut length) = (0_u64, 0_u64, 0_usize);
+    let (mut offset, mut lines, mut length) = (0_u64, 0_u64, 0_u32);
     loop {
         let chunk = producer.store.read_blob(blob, offset, PART_BYTES).await?;
         if chunk.is_empty() {

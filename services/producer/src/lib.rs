@@ -9,6 +9,7 @@ mod inputs;
 mod intake;
 mod lot;
 mod metrics;
+mod rescue;
 mod settings;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl Producer {
         let stopping = scope.stopping();
         scope.spawn_loop("admission", intake::run(self.clone(), Arc::clone(&wake), stopping.clone()));
         scope.spawn_loop("blob server", blobs::serve(self.clone(), stopping.clone()));
+        scope.spawn_loop("rescue", rescue::run(self.clone(), stopping.clone()));
         scope.spawn_loop("dispatch", dispatch::run(self, wake, stopping));
     }
 }

@@ -103,14 +103,25 @@ impl Lot {
     }
 
     /// Takes the job's next replica that is due, or else cuts its next unit.
-    pub(crate) async fn take(&mut self, producer: &Producer, runner: &mut Runner, lanes: &mut Lanes) -> Result<(), DispatchError> {
+    pub(crate) async fn take(
+        &mut self,
+        producer: &Producer,
+        runner: &mut Runner,
+        lanes: &mut Lanes,
+    ) -> Result<(), DispatchError> {
         match runner.due.pop_front() {
             Some(due) => self.again(producer, runner, due, lanes).await,
             None => self.cut(producer, runner, lanes).await,
         }
     }
 
-    async fn again(&mut self, producer: &Producer, runner: &Runner, due: DueReplica, lanes: &mut Lanes) -> Result<(), DispatchError> {
+    async fn again(
+        &mut self,
+        producer: &Producer,
+        runner: &Runner,
+        due: DueReplica,
+        lanes: &mut Lanes,
+    ) -> Result<(), DispatchError> {
         let lane = if let Some(lane) = due.lane {
             // It was given a lane, but the broker did not confirm it: the same lane, whatever room it has.
             lanes.take(lane);

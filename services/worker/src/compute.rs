@@ -64,7 +64,9 @@ fn computed(executed: Executed, meter: MeterId, input_bytes: u64) -> Computed {
 fn failed(error: &ExecuteError) -> (OutcomeResult, Duration) {
     let reason = bounded_reason(error.to_string());
     match error {
-        ExecuteError::App { .. } | ExecuteError::Died { .. } => (OutcomeResult::AppFailed { reason }, Duration::ZERO),
+        ExecuteError::App { .. } => (OutcomeResult::AppFailed { reason }, Duration::ZERO),
+        // Cut in halves again and again, the unit shows which item it dies of.
+        ExecuteError::Died { .. } => (OutcomeResult::TooLarge { reason }, Duration::ZERO),
         ExecuteError::TimeLimit { limit } => (OutcomeResult::TooLarge { reason }, *limit),
         ExecuteError::OutputLimit { .. } => (OutcomeResult::TooLarge { reason }, Duration::ZERO),
         ExecuteError::Unsupported { .. } => (OutcomeResult::Refused { reason }, Duration::ZERO),

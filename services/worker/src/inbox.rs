@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ports::broker::{Delivery, Verdict};
+use ports::broker::{BrokerError, Delivery, Verdict};
 use protocol::blob::BlobPart;
 use protocol::job::DropJob;
 use protocol::{Digest, Format, JobId, Message};
@@ -18,10 +18,13 @@ const PREFETCH: u16 = 64;
 /// Dropped jobs remembered; their units left the queues long before that many more have ended.
 const MAX_DROPPED: usize = 4_096;
 
+/// A part: which blob, and where it begins.
+type PartKey = (Digest, u64);
+
 /// Who waits for what.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    waiting: Mutex<BTreeMap<(Digest, u64), Vec<oneshot::Sender<BlobPart>>>>,
+    waiting: Mutex<BTreeMap<PartKey, Vec<oneshot::Sender<BlobPart>>>>,
     dropped: Mutex<Dropped>,
     /// Told when a job is dropped.
     pub(crate) drops: Notify,
@@ -95,8 +98,13 @@ pub(crate) async fn run(worker: Worker, inbox: Arc<Inbox>, closing: Cancellation
     let consumer = worker.broker.consume(&queue, PREFETCH).await?;
     loop {
         let batch = tokio::select! {
+            biased;
             () = closing.cancelled() => return Ok(()),
-            batch = consumer.next(usize::from(PREFETCH)) => batch?,
+            batch = consumer.next(usize::from(PREFETCH)) => match batch {
+                // The broker's connections end with the same token as this task.
+                Err(BrokerError::Closed) if closing.is_cancelled() => return Ok(()),
+                batch => batch?,
+            },
         };
         if batch.is_empty() {
             return Ok(());

@@ -147,7 +147,8 @@ impl Bench {
             slot = self.slots.acquire() => slot,
         };
         self.worker.metrics.busy_slots.inc();
-        let ran = tokio::select! {
+        let begun = tokio::time::Instant::now();
+        let (result, compute) = tokio::select! {
             biased;
             ran = compute::run(self.worker.execute.as_ref(), work, loaded, items) => ran,
             () = self.interrupt.cancelled() => {
@@ -155,7 +156,9 @@ impl Bench {
             }
         };
         self.worker.metrics.busy_slots.dec();
-        self.report(work, ran.0, ran.1).await
+        // What came to nothing took its time all the same.
+        let compute = if matches!(result, OutcomeResult::Computed(_)) { compute } else { begun.elapsed() };
+        self.report(work, result, compute).await
     }
 
     /// Fetches what the unit needs, for as long as it takes a producer to come back; an error is final.

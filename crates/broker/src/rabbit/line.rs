@@ -153,6 +153,8 @@ impl Line {
     /// Ends the connection; nothing is built after this.
     pub(super) async fn close(&self) {
         self.closed.send_replace(true);
+        // Said first, so that the connection's end is not told as a loss.
+        self.state.send_replace(Link::Down("closed".into()));
         let live = self.current.lock().await.take();
         if let Some(live) = live.filter(|live| live.connection.status().connected()) {
             let end = live.connection.close(200, "closed by offpeak".into());
@@ -160,7 +162,6 @@ impl Line {
                 tracing::debug!(%error, role = self.role, "broker connection ended impolitely");
             }
         }
-        self.state.send_replace(Link::Down("closed".into()));
     }
 }
 

@@ -36,16 +36,30 @@ pub async fn migrate(url: &str) -> Result<()> {
 
 /// A command gives up on a broker that is away after so long; a service never does.
 const COMMAND_PATIENCE_MS: u64 = 15_000;
+/// How often a grid that is not there yet is looked for.
+const LOOK_MS: u64 = 250;
 
 /// Opens a broker for a command; its connections end with the scope.
 pub async fn open_broker(url: &str, scope: &Scope) -> Result<Arc<dyn Broker>> {
     let settings = RabbitSettings { setup_patience_ms: Some(COMMAND_PATIENCE_MS), ..RabbitSettings::new(url) };
     let broker = Arc::new(RabbitBroker::connect(&settings)?);
-    broker.depth(protocol::address::SUBMIT_QUEUE).await?.context(
-        "the broker is there, but no grid on it: its queue offpeak.submit is missing; start `offpeak producer` on it first",
-    )?;
+    wait_for_grid(broker.as_ref()).await?;
     close_with(&broker, scope);
     Ok(broker)
+}
+
+/// Waits for a grid that is just being started on the broker.
+async fn wait_for_grid(broker: &RabbitBroker) -> Result<()> {
+    let looks = COMMAND_PATIENCE_MS / LOOK_MS;
+    for _ in 0..looks {
+        if broker.depth(protocol::address::SUBMIT_QUEUE).await?.is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+    anyhow::bail!(
+        "the broker is there, but no grid on it: its queue offpeak.submit is missing; start `offpeak producer` on it first"
+    )
 }
 
 /// Ends the broker's connections politely when everything else on the scope has ended.

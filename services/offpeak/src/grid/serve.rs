@@ -240,12 +240,14 @@ impl Start {
         let pools = self.settings.pools().map_err(Refused::Usage)?;
         let lanes = pools.get(&section.pool).map_or(1, |pool| pool.lanes);
         let start = protocol::Digest::of(host.as_str().as_bytes()).0[0];
-        let mut best = (u32::MAX, 0);
+        // Among those, one in which units wait: its last worker may just have died.
+        let mut best = ((u32::MAX, std::cmp::Reverse(0)), 0);
         for offset in 0..lanes {
             let lane = (u16::from(start) + offset) % lanes;
             let depth = broker.depth(&address::work_queue(&section.pool, lane)).await?.unwrap_or_default();
-            if depth.consumers < best.0 {
-                best = (depth.consumers, lane);
+            let rank = (depth.consumers, std::cmp::Reverse(depth.ready));
+            if rank < best.0 {
+                best = (rank, lane);
             }
         }
         Ok(best.1)

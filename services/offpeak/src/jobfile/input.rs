@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use protocol::codec::{self, Format, MAX_BODY_BYTES};
-use protocol::input::{Axis, Input};
+use protocol::input::{Axis, Input, MAX_LINE_BYTES, MAX_RECORD_BYTES};
 use protocol::{Digest, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -17,9 +17,6 @@ use super::value::{in_file_order, value_of};
 /// The ways to give items.
 const KINDS: [&str; 5] = ["range", "items", "lines", "records", "grid"];
 const KNOWN: [&str; 6] = ["range", "items", "lines", "records", "grid", "shared"];
-
-/// An item must fit one message with room for its frame.
-const MAX_ITEM_BYTES: u64 = 7 << 20;
 
 /// Reads the section and the files it names.
 pub(super) struct Reader<'r, 't> {
@@ -108,8 +105,8 @@ impl Reader<'_, '_> {
         let span = text.1.clone();
         let seen = files::read(self.folder, text, ("`input.lines`", "input"), self.say)?;
         let (line, bytes) = seen.longest_line;
-        if bytes > MAX_ITEM_BYTES {
-            let problem = format!("line {line} of {} is {bytes} bytes, beyond {MAX_ITEM_BYTES}", seen.upload.path.display());
+        if bytes > u64::from(MAX_LINE_BYTES) {
+            let problem = format!("line {line} of {} is {bytes} bytes, beyond {MAX_LINE_BYTES}", seen.upload.path.display());
             self.say.say(&span, problem, "an item must fit one message: make the lines shorter");
             return None;
         }
@@ -127,7 +124,7 @@ impl Reader<'_, '_> {
                 self.say.say(&section.key_span("records"), problem, "write records = { file = \"data.bin\", bytes = 4096 }");
             }
         }
-        let bytes = records.integer("bytes", 1..=i128::from(MAX_ITEM_BYTES), self.say);
+        let bytes = records.integer("bytes", 1..=i128::from(MAX_RECORD_BYTES), self.say);
         let text = records.text("file", "\"data.bin\"", self.say)?;
         let span = text.1.clone();
         let seen = files::read(self.folder, text, ("`input.records.file`", "input"), self.say)?;
