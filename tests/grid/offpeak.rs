@@ -164,7 +164,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Writes a job file for an example app, with keys before the tables and a body of tables.
 pub(crate) fn job(folder: &Path, name: &str, app: &str, rest: &str) -> PathBuf {
-    let app = if app.ends_with(".wasm") { PathBuf::from(app) } else { root().join("examples").join(app).join("app.wasm") };
+    let app = if app.contains(".wasm") { PathBuf::from(app) } else { root().join("examples").join(app).join("app.wasm") };
     let path = folder.join(format!("{name}.toml"));
     std::fs::write(&path, format!("app = {:?}\n{rest}", app.display().to_string())).expect("write the job file");
     path
@@ -192,12 +192,13 @@ pub(crate) fn module(folder: &Path, name: &str, text: &str) -> String {
 
 /// An app that answers each item with nothing; `body` runs first and may look at the item's frame at 1024.
 pub(crate) fn tiny_app(body: &str) -> String {
-    let mut text = String::from("(module (memory (export \"memory\") 1)\n");
-    text.push_str("(func (export \"op_alloc\") (param i32) (result i32) i32.const 1024)\n");
-    text.push_str(&format!("(func (export \"op_map\") (param i32 i32) (result i64) {body}\n"));
-    text.push_str("(i32.store (i32.const 4096) (i32.const 1))");
-    text.push_str("(i64.or (i64.shl (i64.const 4096) (i64.const 32)) (i64.const 16))))");
-    text
+    format!(
+        "(module (memory (export \"memory\") 1)\n\
+         (func (export \"op_alloc\") (param i32) (result i32) i32.const 1024)\n\
+         (func (export \"op_map\") (param i32 i32) (result i64) {body}\n\
+         (i32.store (i32.const 4096) (i32.const 1))\n\
+         (i64.or (i64.shl (i64.const 4096) (i64.const 32)) (i64.const 16))))"
+    )
 }
 
 /// A worker that computes one unit at a time.

@@ -65,10 +65,9 @@ fn failed(error: &ExecuteError) -> (OutcomeResult, Duration) {
     let reason = bounded_reason(error.to_string());
     match error {
         ExecuteError::App { .. } => (OutcomeResult::AppFailed { reason }, Duration::ZERO),
-        // Cut in halves again and again, the unit shows which item it dies of.
-        ExecuteError::Died { .. } => (OutcomeResult::TooLarge { reason }, Duration::ZERO),
         ExecuteError::TimeLimit { limit } => (OutcomeResult::TooLarge { reason }, *limit),
-        ExecuteError::OutputLimit { .. } => (OutcomeResult::TooLarge { reason }, Duration::ZERO),
+        // A unit under which the executor dies shows, cut in halves again and again, which item it dies of.
+        ExecuteError::Died { .. } | ExecuteError::OutputLimit { .. } => (OutcomeResult::TooLarge { reason }, Duration::ZERO),
         ExecuteError::Unsupported { .. } => (OutcomeResult::Refused { reason }, Duration::ZERO),
         ExecuteError::Interrupted => (OutcomeResult::Interrupted { reason }, Duration::ZERO),
     }

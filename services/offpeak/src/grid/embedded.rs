@@ -68,22 +68,20 @@ impl Grid {
         let url = options.database.clone().unwrap_or_else(|| open::database_url(&options.data));
         let store = Arc::new(SqlStore::connect(&url, StoreOptions::default()).await.context("cannot open the database")?);
         store.migrate().await.context("cannot create the database's tables")?;
-        let broker: Arc<dyn Broker> = match &options.amqp {
-            Some(url) => {
-                let rabbit = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(url) };
-                let broker = open::rabbit(&rabbit, &topology, true).await.context("cannot use the broker")?;
-                open::close_with(&broker, &scope);
-                broker
-            }
-            None => {
-                // The in-memory broker begins empty: what an earlier run had sent is due again.
-                store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
-                open::memory(&topology)
-            }
+        let broker: Arc<dyn Broker> = if let Some(url) = &options.amqp {
+            let rabbit = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(url) };
+            let broker = open::rabbit(&rabbit, &topology, true).await.context("cannot use the broker")?;
+            open::close_with(&broker, &scope);
+            broker
+        } else {
+            // The in-memory broker begins empty: what an earlier run had sent is due again.
+            store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
+            open::memory(&topology)
         };
         let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
-        producer(&settings, &options, lanes, &broker, &store, &metrics)?.start(&scope);
-        aggregator(&settings, &broker, &store, &metrics)?.start(&scope);
+        let parts = Parts { settings: &settings, broker: &broker, store: &store, metrics: &metrics };
+        parts.producer(BTreeMap::from([(options.pool.clone(), PoolSettings { lanes })]))?.start(&scope);
+        parts.aggregator()?.start(&scope);
         let workers = Workers::new(&settings, &options, &metrics)?;
         for number in 0..options.workers.max(1) {
             workers.make(number, lanes, shards, &broker)?.start(&scope);
@@ -94,7 +92,7 @@ impl Grid {
 
     /// The grid's store.
     pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store) as Arc<dyn Store>
+        self.store.clone()
     }
 
     /// The grid's broker.
@@ -135,36 +133,38 @@ fn watched(scope: Scope) -> watch::Receiver<Option<String>> {
     receiver
 }
 
-fn producer(
-    settings: &Settings,
-    options: &Options,
-    lanes: u16,
-    broker: &Arc<dyn Broker>,
-    store: &Arc<SqlStore>,
-    metrics: &Metrics,
-) -> Result<Producer> {
-    let pools = BTreeMap::from([(options.pool.clone(), PoolSettings { lanes })]);
-    Ok(Producer {
-        name: format!("run-{}", Uuid::now_v7()),
-        broker: Arc::clone(broker),
-        store: Arc::clone(store) as Arc<dyn producer::ProducerStore>,
-        publish: open::bounded_publisher(&settings.publisher)?,
-        generation: sandbox::generation(),
-        clock: Arc::new(SystemClock),
-        settings: Arc::new(producer::ProducerSettings { pools, ..settings.producer.clone() }),
-        metrics: ProducerMetrics::new(metrics)?,
-    })
+/// What producer and aggregator are made of.
+struct Parts<'a> {
+    settings: &'a Settings,
+    broker: &'a Arc<dyn Broker>,
+    store: &'a Arc<SqlStore>,
+    metrics: &'a Metrics,
 }
 
-fn aggregator(settings: &Settings, broker: &Arc<dyn Broker>, store: &Arc<SqlStore>, metrics: &Metrics) -> Result<Aggregator> {
-    Ok(Aggregator {
-        broker: Arc::clone(broker),
-        store: Arc::clone(store) as Arc<dyn aggregator::AggregatorStore>,
-        clock: Arc::new(SystemClock),
-        shards: settings.grid.shards,
-        settings: Arc::new(settings.aggregator.clone()),
-        metrics: AggregatorMetrics::new(metrics)?,
-    })
+impl Parts<'_> {
+    fn producer(&self, pools: BTreeMap<PoolName, PoolSettings>) -> Result<Producer> {
+        Ok(Producer {
+            name: format!("run-{}", Uuid::now_v7()),
+            broker: Arc::clone(self.broker),
+            store: self.store.clone(),
+            publish: open::bounded_publisher(&self.settings.publisher)?,
+            generation: sandbox::generation(),
+            clock: Arc::new(SystemClock),
+            settings: Arc::new(producer::ProducerSettings { pools, ..self.settings.producer.clone() }),
+            metrics: ProducerMetrics::new(self.metrics)?,
+        })
+    }
+
+    fn aggregator(&self) -> Result<Aggregator> {
+        Ok(Aggregator {
+            broker: Arc::clone(self.broker),
+            store: self.store.clone(),
+            clock: Arc::new(SystemClock),
+            shards: self.settings.grid.shards,
+            settings: Arc::new(self.settings.aggregator.clone()),
+            metrics: AggregatorMetrics::new(self.metrics)?,
+        })
+    }
 }
 
 /// What the workers of one run share.

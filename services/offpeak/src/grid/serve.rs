@@ -271,7 +271,7 @@ async fn watch_link(broker: Arc<RabbitBroker>, check: ReadyCheck, stopping: Canc
 /// A name from the machine's own and a random part: several workers may share a machine.
 fn made_up_host() -> Result<HostId> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain: String = name.trim().to_ascii_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
+    let plain: String = name.trim().to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).take(24).collect();
     let random = Uuid::new_v4().simple().to_string();
     let suffix = random.get(..8).unwrap_or("0");
     let plain = if plain.is_empty() { "host".to_owned() } else { plain };
