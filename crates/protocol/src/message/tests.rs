@@ -55,7 +55,8 @@ fn spec() -> JobSpec {
 fn check<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
     let msgpack = message.to_bytes(Format::MessagePack).unwrap();
     let json = String::from_utf8(message.to_bytes(Format::Json).unwrap()).unwrap();
-    let hex: String = msgpack.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap());
+    let hex: String = msgpack.iter().flat_map(digits).collect();
     let line = format!("{} {hex} {json}", M::KIND);
     assert!(golden().lines().any(|known| known == line), "golden/v1.txt has no line:\n{line}");
     assert_eq!(&M::from_bytes(&msgpack, Format::MessagePack).unwrap(), message);
