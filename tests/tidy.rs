@@ -23,7 +23,8 @@ const LEFT_OVERS: &[&str] = &[
     concat!("to", "do!("),
     concat!("unimple", "mented!("),
     concat!("db", "g!("),
-    concat!("#[ign", "ore"),
+    // A test that is skipped without a reason; measurements run by hand have one.
+    concat!("#[ign", "ore]"),
 ];
 
 /// Folders that exist on one person's machine only; in pieces, for the same reason.
