@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    offpeak::main()
+    offpeak::commands::main()
 }

@@ -17,8 +17,8 @@ use protocol::{CustomerName, address};
 use crate::args::BenchArgs;
 use crate::client::Client;
 use crate::data::DataFolder;
-use crate::grid::{Grid, Options};
-use crate::{commands, exit, terminal};
+use crate::grid::{self, Grid, Options};
+use crate::{exit, terminal};
 
 use report::{Rate, Report};
 
@@ -28,7 +28,7 @@ const REPLIES: u16 = 200;
 /// Measures.
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8> {
     let data = DataFolder::open(None)?;
-    let workers = args.workers.map_or_else(commands::cores, NonZeroUsize::get);
+    let workers = args.workers.map_or_else(grid::cores, NonZeroUsize::get);
     let options = Options {
         data: data.path().to_owned(),
         workers,

@@ -10,34 +10,48 @@ mod status;
 mod submit;
 mod usage;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Parser as _;
+use service::telemetry::{self, Format};
 
-pub(crate) use run::cores;
-
-use crate::args::{AppCommand, Command};
+use crate::args::{AppCommand, Cli, Command};
+use crate::exit::{self, Refused};
 use crate::{bench, grid};
 
-/// Runs a command; its exit code.
-pub async fn perform(command: Command) -> Result<ExitCode> {
-    let code = match command {
-        Command::Run(args) => run::run(args).await,
-        Command::Producer(args) => grid::service_main(grid::Kind::Producer, args.config.as_deref()).await,
-        Command::Worker(args) => grid::service_main(grid::Kind::Worker, args.config.as_deref()).await,
-        Command::Aggregator(args) => grid::service_main(grid::Kind::Aggregator, args.config.as_deref()).await,
-        Command::Migrate(args) => connect::migrate(args).await,
-        Command::Submit(args) => submit::submit(args).await,
-        Command::Status(args) => status::status(args).await,
-        Command::Result(args) => result::result(args).await,
-        Command::Cancel(args) => cancel::cancel(args).await,
-        Command::Usage(args) => usage::usage(args).await,
+/// The whole program: reads the arguments, runs the command; the exit code.
+pub fn main() -> ExitCode {
+    let Cli { log, command } = Cli::parse();
+    let command = match command {
+        // They have no runtime, and stderr is their parent's.
+        Command::Executor => return grid::executor_main(),
+        Command::Compiler => return grid::compiler_main(),
+        // They log as their settings say.
+        Command::Producer(args) => return crate::run(grid::producer_main(args.config)),
+        Command::Worker(args) => return crate::run(grid::worker_main(args.config)),
+        Command::Aggregator(args) => return crate::run(grid::aggregator_main(args.config)),
+        Command::Run(args) => boxed(run::run(args)),
+        Command::Migrate(args) => boxed(connect::migrate(args)),
+        Command::Submit(args) => boxed(submit::submit(args)),
+        Command::Status(args) => boxed(status::status(args)),
+        Command::Result(args) => boxed(result::result(args)),
+        Command::Cancel(args) => boxed(cancel::cancel(args)),
+        Command::Usage(args) => boxed(usage::usage(args)),
         Command::App(args) => match args.command {
-            AppCommand::Inspect(args) => app::inspect(&args),
+            AppCommand::Inspect(args) => boxed(async move { app::inspect(&args) }),
         },
-        Command::Bench(args) => bench::bench(args).await,
-        Command::Executor => return Ok(grid::executor_main()),
-        Command::Compiler => return Ok(grid::compiler_main()),
+        Command::Bench(args) => boxed(bench::bench(args)),
     };
-    code.map(ExitCode::from)
+    crate::run(async {
+        telemetry::init(Format::Human, &log).map_err(|error| Refused::Usage(exit::told(&error.into())))?;
+        command.await
+    })
+}
+
+type Boxed = Pin<Box<dyn Future<Output = Result<u8>>>>;
+
+fn boxed(command: impl Future<Output = Result<u8>> + 'static) -> Boxed {
+    Box::pin(command)
 }

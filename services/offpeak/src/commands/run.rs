@@ -14,7 +14,7 @@ use crate::client::{Client, Submission};
 use crate::data::DataFolder;
 use crate::exit::{self, Refused};
 use crate::follow::Progress;
-use crate::grid::{Grid, Options};
+use crate::grid::{self, Grid, Options};
 use crate::jobfile::{self, JobFile};
 use crate::terminal;
 
@@ -34,7 +34,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let options = Options {
         data: data.path().to_owned(),
         pool: job.spec.pool.clone(),
-        workers: args.workers.map_or_else(cores, NonZeroUsize::get),
+        workers: args.workers.map_or_else(grid::cores, NonZeroUsize::get),
         amqp: args.broker.amqp.clone(),
         database: args.database.clone(),
     };
@@ -100,11 +100,6 @@ pub(super) fn uploading(upload: &jobfile::Upload, bytes: u64) -> String {
 fn interrupted(code: u8, data: DataFolder) -> u8 {
     terminal::note(&data.keep());
     code
-}
-
-/// As many slots as this machine has cores.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// The stop signals, each with its exit code.

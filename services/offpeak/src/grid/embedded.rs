@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aggregator::{Aggregator, AggregatorMetrics};
 use anyhow::{Context as _, Result, anyhow};
-use broker::RabbitSettings;
+use broker::{MemoryBroker, RabbitSettings};
 use ports::clock::SystemClock;
 use ports::store::DispatchStore as _;
 use ports::{Broker, Clock as _, Store};
@@ -21,8 +21,8 @@ use uuid::Uuid;
 use worker::cache::DiskCache;
 use worker::{Worker, WorkerMetrics};
 
-use super::open;
 use super::settings::{DEFAULTS, Settings};
+use super::{compile, open};
 
 /// What the grid is to be.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Grid {
         } else {
             // The in-memory broker begins empty: what an earlier run had sent is due again.
             store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
-            open::memory(&topology)
+            Arc::new(MemoryBroker::with_topology(&topology))
         };
         let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
         let parts = Parts { settings: &settings, broker: &broker, store: &store, metrics: &metrics };
@@ -147,7 +147,7 @@ impl Parts<'_> {
             name: format!("run-{}", Uuid::now_v7()),
             broker: Arc::clone(self.broker),
             store: self.store.clone(),
-            publish: open::bounded_publisher(&self.settings.publisher)?,
+            publish: compile::bounded_publisher(&self.settings.publisher)?,
             generation: sandbox::generation(),
             clock: Arc::new(SystemClock),
             settings: Arc::new(producer::ProducerSettings { pools, ..self.settings.producer.clone() }),

@@ -1,16 +1,17 @@
 //! Opens what the grid stands on: store, broker, sandbox.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use broker::topology::{Topology, TopologyError};
-use broker::{MemoryBroker, RabbitBroker, RabbitSettings};
-use ports::{Broker, Publish};
+use broker::{RabbitBroker, RabbitSettings};
+use ports::Broker;
 use protocol::PoolName;
-use sandbox::{Compiler, ExecutorPool, ExecutorSettings, PublishSettings, Publisher};
+use sandbox::{ExecutorPool, ExecutorSettings};
 use service::{CancellationToken, Scope};
 use store::{SqlStore, StoreError, StoreOptions};
 
@@ -99,31 +100,10 @@ pub(super) async fn patient_store(url: &str, max_connections: u32, stopping: &Ca
     service::patience::until_done("opening the database (offpeak migrate creates its tables)", stopping, open).await
 }
 
-/// The in-memory broker with its topology.
-pub(super) fn memory(topology: &Topology) -> Arc<MemoryBroker> {
-    Arc::new(MemoryBroker::with_topology(topology))
-}
-
 /// The topology of those pools.
 pub(super) fn topology<'a>(pools: impl IntoIterator<Item = (&'a PoolName, u16)>, shards: u16) -> Topology {
     let pools: Vec<_> = pools.into_iter().map(|(name, lanes)| (name.clone(), lanes)).collect();
     Topology::grid(&pools, shards)
-}
-
-/// A publisher with the default bounds.
-pub fn publisher() -> Result<Arc<dyn Publish>> {
-    Ok(Arc::new(Publisher::new(PublishSettings::new(Compiler::Child(own("compiler")?)))?))
-}
-
-/// A publisher with bounds as set.
-pub(super) fn bounded_publisher(settings: &super::settings::PublisherSettings) -> Result<Arc<dyn Publish>> {
-    let bounds = PublishSettings {
-        compiler: Compiler::Child(own("compiler")?),
-        cpu_seconds: settings.cpu_seconds,
-        memory_bytes: settings.memory_bytes,
-        wall_limit: Duration::from_secs(settings.wall_seconds),
-    };
-    Ok(Arc::new(Publisher::new(bounds)?))
 }
 
 /// A pool of executors.
@@ -132,7 +112,7 @@ pub(super) fn executors(slots: usize, memory_bytes: u64) -> Result<Arc<ExecutorP
 }
 
 /// This program with another task.
-fn own(task: &str) -> Result<Vec<OsString>> {
+pub(super) fn own(task: &str) -> Result<Vec<OsString>> {
     let program = std::env::current_exe().context("cannot find this program's own path, which its child processes need")?;
     Ok(vec![program.into_os_string(), task.into()])
 }
@@ -142,7 +122,7 @@ pub fn executor_main() -> std::process::ExitCode {
     sandbox::executor_main()
 }
 
-/// A child that compiles an app; returns its exit code.
-pub fn compiler_main() -> std::process::ExitCode {
-    sandbox::compiler_main()
+/// As many slots as this machine has cores.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

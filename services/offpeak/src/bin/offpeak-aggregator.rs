@@ -1,0 +1,29 @@
+//! An aggregator by itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Run an aggregator: checks, meters and puts together what was computed
+#[derive(Parser)]
+#[command(
+    name = "offpeak-aggregator",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  offpeak-aggregator --config /etc/offpeak/aggregator.toml
+  OFFPEAK__DATABASE__URL=postgres://offpeak:secret@db/offpeak offpeak-aggregator
+
+Settings come from the built-in defaults, then the file, then variables OFFPEAK__SECTION__KEY."
+)]
+struct Cli {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    offpeak::run(offpeak::grid::aggregator_main(Cli::parse().config))
+}

@@ -1,0 +1,30 @@
+//! The aggregator's process: broker and database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aggregator::{Aggregator, AggregatorMetrics};
+use anyhow::Result;
+use ports::clock::SystemClock;
+
+use super::{Process, Start};
+
+/// Runs an aggregator until it is told to stop; its exit code.
+pub async fn aggregator_main(config: Option<PathBuf>) -> Result<u8> {
+    Process::new("aggregator", config.as_deref())?.with_database()?.run(start).await
+}
+
+async fn start(start: Start) -> Result<()> {
+    let Some(broker) = start.broker().await? else { return Ok(()) };
+    let Some(store) = start.store().await else { return Ok(()) };
+    let aggregator = Aggregator {
+        broker,
+        store,
+        clock: Arc::new(SystemClock),
+        shards: start.settings.grid.shards,
+        settings: Arc::new(start.settings.aggregator),
+        metrics: AggregatorMetrics::new(&start.metrics)?,
+    };
+    aggregator.start(&start.scope);
+    Ok(())
+}

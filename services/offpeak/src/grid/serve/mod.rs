@@ -1,0 +1,183 @@
+//! One service as a process: settings, telemetry, scope, admin, then what it stands on and the service; until told to stop.
+
+mod aggregator;
+#[cfg(feature = "compiler")]
+mod producer;
+mod worker;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use broker::{RabbitBroker, RabbitSettings};
+use ports::Broker as _;
+use ports::broker::Link;
+use service::admin::{self, Admin, AdminError};
+use service::scope::TaskError;
+use service::signals::{self, Signals};
+use service::{CancellationToken, Liveness, Metrics, Readiness, ReadyCheck, Scope};
+use store::SqlStore;
+
+use super::open;
+use super::settings::{DEFAULTS, Settings};
+use crate::exit::{self, Refused};
+
+pub use aggregator::aggregator_main;
+#[cfg(feature = "compiler")]
+pub use producer::producer_main;
+pub use worker::worker_main;
+
+/// How often readiness looks at the broker's link.
+const LINK_EVERY: Duration = Duration::from_millis(500);
+
+/// A service's process before it does anything.
+struct Process {
+    name: &'static str,
+    signals: Signals,
+    settings: Settings,
+}
+
+impl Process {
+    /// Listens to signals and reads the settings.
+    fn new(name: &'static str, config: Option<&Path>) -> Result<Self> {
+        let signals = Signals::install()?;
+        let settings = service::settings::load(DEFAULTS, config, service::settings::process_env())
+            .map_err(|error| Refused::Usage(error.to_string()))?;
+        Ok(Self { name, signals, settings })
+    }
+
+    /// Refuses settings without a database.
+    fn with_database(self) -> Result<Self> {
+        if self.settings.database.url.is_empty() {
+            let problem =
+                "database.url is not set: name the database in the file given with --config, or in OFFPEAK__DATABASE__URL";
+            return Err(Refused::Usage(problem.to_owned()).into());
+        }
+        Ok(self)
+    }
+
+    /// Starts the service and runs it until it is told to stop; its exit code.
+    async fn run<F>(self, start: impl FnOnce(Start) -> F) -> Result<u8>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let Self { name, signals, settings } = self;
+        service::telemetry::init(settings.log.format, &settings.log.filter)
+            .map_err(|error| Refused::Usage(exit::told(&error.into())))?;
+        let scope = Scope::new();
+        let metrics = Metrics::new(name, env!("CARGO_PKG_VERSION"))?;
+        let readiness = Readiness::new();
+        let admin = Admin { readiness: readiness.clone(), liveness: Liveness::new(), metrics: metrics.clone() };
+        serve_admin(&settings, admin, &scope).await?;
+        let grace = Duration::from_millis(settings.grid.shutdown_grace_ms);
+        let unready = readiness.clone();
+        let stopping = scope.stopping();
+        scope.spawn("readiness", async move {
+            stopping.cancelled().await;
+            unready.drain();
+            Ok(())
+        });
+        let starting = start(Start { name, settings, metrics, readiness, scope: scope.clone() });
+        scope.spawn("start", async move { starting.await.map_err(TaskError::from) });
+        tracing::info!("offpeak {name} {} starts", env!("CARGO_PKG_VERSION"));
+        let ended = signals::run(&scope, signals, grace).await;
+        match &ended {
+            Ok(_) => tracing::info!("offpeak {name} has ended well"),
+            Err(error) => tracing::error!("offpeak {name} ends: {}", source_of(error)),
+        }
+        Ok(signals::exit_code(&ended))
+    }
+}
+
+fn source_of(error: &service::ScopeError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn serve_admin(settings: &Settings, admin: Admin, scope: &Scope) -> Result<()> {
+    let address = settings.admin.address;
+    let listener = match admin::bind(address).await {
+        Err(AdminError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+            let free = SocketAddr::new(address.ip(), 0);
+            let listener = admin::bind(free).await?;
+            tracing::warn!("admin address {address} is taken, {} is used instead", listener.local_addr()?);
+            listener
+        }
+        bound => bound?,
+    };
+    tracing::info!("admin http listens on {}", listener.local_addr().unwrap_or((Ipv4Addr::LOCALHOST, 0).into()));
+    let closing = scope.closing();
+    scope.spawn_background("admin http", async move { Ok(admin::run(listener, admin, closing).await?) });
+    Ok(())
+}
+
+/// What starting a service needs.
+struct Start {
+    name: &'static str,
+    settings: Settings,
+    metrics: Metrics,
+    readiness: Readiness,
+    scope: Scope,
+}
+
+impl Start {
+    /// Connects to the broker and sees to the topology, for as long as it takes; a refusal that is final is an error,
+    /// and `None` that the service was told to stop first.
+    async fn broker(&self) -> Result<Option<Arc<RabbitBroker>>> {
+        let stopping = self.scope.stopping();
+        let check = self.readiness.check("broker");
+        let mut settings = RabbitSettings::new(self.settings.amqp.url.expose());
+        settings.name = format!("offpeak {}", self.name);
+        let pools = self.settings.pools().map_err(Refused::Usage)?;
+        let topology = open::topology(pools.iter().map(|(name, pool)| (name, pool.lanes)), self.settings.grid.shards);
+        let declare = self.settings.amqp.declare;
+        let attempt = || async {
+            match open::rabbit(&settings, &topology, declare).await {
+                Ok(broker) => Ok(Ok(broker)),
+                Err(error) if open::is_final(&error) => Ok(Err(error)),
+                Err(error) => Err(exit::told(&error)),
+            }
+        };
+        let connecting = service::patience::until_done("connecting to the broker", &stopping, attempt);
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            () = stopping.cancelled() => None,
+        };
+        let Some(connected) = connected else { return Ok(None) };
+        let broker = connected.context("cannot use the broker")?;
+        open::close_with(&broker, &self.scope);
+        self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, stopping));
+        Ok(Some(broker))
+    }
+
+    /// Opens the database, for as long as it takes; `None` if the service was told to stop first.
+    async fn store(&self) -> Option<Arc<SqlStore>> {
+        let check = self.readiness.check("database");
+        check.not_ready("connecting");
+        let database = &self.settings.database;
+        let store = open::patient_store(database.url.expose(), database.max_connections, &self.scope.stopping()).await?;
+        check.ready();
+        Some(store)
+    }
+}
+
+async fn watch_link(broker: Arc<RabbitBroker>, check: ReadyCheck, stopping: CancellationToken) -> Result<(), TaskError> {
+    loop {
+        match broker.link() {
+            Link::Up => check.ready(),
+            Link::Blocked(reason) => check.not_ready(format!("the broker takes no messages: {reason}")),
+            Link::Down(reason) => check.not_ready(reason),
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LINK_EVERY) => {}
+        }
+    }
+}
