@@ -7,6 +7,7 @@ mod control;
 mod errors;
 mod line;
 mod own_queues;
+mod policies;
 mod properties;
 mod publisher;
 mod pump;
@@ -28,6 +29,7 @@ use self::control::Control;
 use self::errors::{RESOURCE_LOCKED, refusal, way_out};
 use self::line::Line;
 use self::own_queues::OwnQueues;
+pub use self::policies::PolicyError;
 use self::publisher::Publisher;
 use self::settings::Target;
 pub use self::settings::{RabbitSettings, UrlError};
@@ -62,6 +64,12 @@ impl RabbitBroker {
     /// Declares the topology, or with `declare = false` only checks that all of it is there; waits for a broker that is away.
     pub async fn ensure_topology(&self, topology: &Topology, declare: bool) -> Result<(), TopologyError> {
         self.control.ensure(topology, declare).await
+    }
+
+    /// Checks on the management side, at a URL such as `http://user:password@host:15672`, that policies give the queues
+    /// of the topology, which must be there, what their declaration does not: bounds and a place for dead letters.
+    pub async fn check_policies(&self, management: &str, topology: &Topology) -> Result<(), PolicyError> {
+        policies::check(management, &self.publishing.target().uri.vhost, topology).await
     }
 
     /// Ends all connections politely; what is published or consumed after this is refused as closed.

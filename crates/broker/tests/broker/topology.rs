@@ -1,5 +1,6 @@
 //! Declaring and checking the topology: what differs, is missing or forbidden is refused with a way out.
 
+use broker::rabbit::PolicyError;
 use broker::topology::{ExchangeKind, TopologyError};
 use broker::{MemoryBroker, RabbitBroker, RabbitSettings, Topology};
 use protocol::PoolName;
@@ -73,4 +74,35 @@ async fn a_user_without_rights_is_told_so() {
     assert!(matches!(error, TopologyError::Forbidden { .. }), "{error:?}");
     assert!(error.to_string().contains("set_permissions"), "{error}");
     broker.ensure_topology(&topology(), false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_in_force_are_checked_on_the_management_side() {
+    let _node = NODE.read().await;
+    let vhost = Vhost::new("policies").await;
+    let broker = vhost.connect("policies");
+    let management = node().address().management_url();
+    let shipped = Topology::grid(&[(PoolName::new("plain").unwrap(), 2)], 1);
+    broker.check_policies(&management, &shipped).await.unwrap();
+
+    ctl(&["clear_policy", "-p", vhost.name(), "offpeak-fetch"]).await;
+    let over = r#"{"overflow":"drop-head","max-length":5,"max-length-bytes":500,"delivery-limit":-1}"#;
+    ctl(&["set_policy", "-p", vhost.name(), "--priority", "5", "own", "^offpeak\\.submit$", over]).await;
+    let error = broker.check_policies(&management, &shipped).await.unwrap_err();
+    assert!(matches!(error, PolicyError::Wrong(_)), "{error:?}");
+    let text = error.to_string();
+    for part in [
+        "queue offpeak.submit lacks overflow=reject-publish dead-letter-exchange=offpeak.dead",
+        "delivery-limit of 10",
+        "queue offpeak.fetch has no policy",
+        "rabbitmqctl import_definitions",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("offpeak.work"), "{text}");
+
+    let stranger = management.replace("guest:guest@", "nobody:s3cret@");
+    let error = broker.check_policies(&stranger, &shipped).await.unwrap_err();
+    assert!(matches!(error, PolicyError::Unread { .. }), "{error:?}");
+    assert!(error.to_string().contains("401") && !error.to_string().contains("s3cret"), "{error}");
 }

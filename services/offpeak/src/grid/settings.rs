@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) database: Database,
     pub(super) grid: GridSettings,
     pub(super) producer: ProducerSettings,
+    #[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
     pub(super) publisher: PublisherSettings,
     pub(super) worker: WorkerSection,
     pub(super) aggregator: AggregatorSettings,
@@ -43,6 +44,8 @@ pub(super) struct Admin {
 pub(super) struct Amqp {
     pub(super) url: Secret,
     pub(super) declare: bool,
+    #[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
+    pub(super) management_url: Secret,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +62,7 @@ pub(super) struct GridSettings {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
 pub(super) struct PublisherSettings {
     pub(super) cpu_seconds: u64,
     pub(super) memory_bytes: u64,

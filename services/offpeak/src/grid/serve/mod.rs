@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use broker::{RabbitBroker, RabbitSettings};
+use broker::{RabbitBroker, RabbitSettings, Topology};
 use ports::Broker as _;
 use ports::broker::Link;
 use service::admin::{self, Admin, AdminError};
@@ -135,8 +135,7 @@ impl Start {
         let check = self.readiness.check("broker");
         let mut settings = RabbitSettings::new(self.settings.amqp.url.expose());
         settings.name = format!("offpeak {}", self.name);
-        let pools = self.settings.pools().map_err(Refused::Usage)?;
-        let topology = open::topology(pools.iter().map(|(name, pool)| (name, pool.lanes)), self.settings.grid.shards);
+        let topology = self.topology()?;
         let declare = self.settings.amqp.declare;
         let attempt = || async {
             match open::rabbit(&settings, &topology, declare).await {
@@ -155,6 +154,11 @@ impl Start {
         open::close_with(&broker, &self.scope);
         self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, stopping));
         Ok(Some(broker))
+    }
+
+    fn topology(&self) -> Result<Topology> {
+        let pools = self.settings.pools().map_err(Refused::Usage)?;
+        Ok(open::topology(pools.iter().map(|(name, pool)| (name, pool.lanes)), self.settings.grid.shards))
     }
 
     /// Opens the database, for as long as it takes; `None` if the service was told to stop first.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
+use broker::RabbitBroker;
+use broker::rabbit::PolicyError;
 use ports::clock::SystemClock;
 use producer::{Producer, ProducerMetrics, ProducerSettings};
 use uuid::Uuid;
@@ -19,6 +21,7 @@ pub async fn producer_main(config: Option<PathBuf>) -> Result<u8> {
 
 async fn start(start: Start) -> Result<()> {
     let Some(broker) = start.broker().await? else { return Ok(()) };
+    check_policies(&start, &broker).await?;
     let Some(store) = start.store().await else { return Ok(()) };
     let pools = start.settings.pools().map_err(Refused::Usage)?;
     let producer = Producer {
@@ -33,4 +36,24 @@ async fn start(start: Start) -> Result<()> {
     };
     producer.start(&start.scope);
     Ok(())
+}
+
+/// Queues are declared without bounds, which come by policy: whether they did, only the management side knows.
+async fn check_policies(start: &Start, broker: &RabbitBroker) -> Result<()> {
+    let management = &start.settings.amqp.management_url;
+    if management.is_empty() {
+        tracing::warn!(
+            "the queues' policies are not checked: set amqp.management_url, or compare `rabbitmqctl list_policies` with deploy/rabbitmq"
+        );
+        return Ok(());
+    }
+    match broker.check_policies(management.expose(), &start.topology()?).await {
+        Ok(()) => Ok(()),
+        // The grid needs the management side for nothing else.
+        Err(error @ PolicyError::Unread { .. }) => {
+            tracing::warn!("the queues' policies are not checked: {error}");
+            Ok(())
+        }
+        Err(error @ (PolicyError::Url | PolicyError::Wrong(_))) => Err(error.into()),
+    }
 }
