@@ -57,6 +57,7 @@ const DOORS: &[(&str, &str)] = &[
     ("rmp-serde", "protocol"),
     ("config", "service"),
     ("prometheus", "service"),
+    ("ureq", "broker"),
     ("axum", "service"),
     ("tracing-subscriber", "service"),
 ];
@@ -214,6 +215,23 @@ fn each_outside_system_has_one_door() {
         }
     }
     assert_none(&found);
+}
+
+#[test]
+fn a_worker_can_be_built_without_the_compiler() {
+    let tree = |features: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "-p", "offpeak", "--edges", "normal", "--prefix", "none", "--offline", "--locked"])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .expect("cargo tree");
+        assert!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(tree(&[]).contains("cranelift-codegen "));
+    let without = tree(&["--no-default-features"]);
+    assert!(without.contains("wasmtime ") && !without.contains("cranelift-codegen "), "{without}");
 }
 
 #[test]

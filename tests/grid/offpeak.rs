@@ -15,9 +15,13 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The command under test, built beside this test.
 pub(crate) fn program() -> PathBuf {
+    program_named("offpeak")
+}
+
+fn program_named(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("own path");
     let folder = test.parent().and_then(Path::parent).expect("the profile's folder");
-    let program = folder.join("offpeak");
+    let program = folder.join(name);
     assert!(program.exists(), "{} is not there: build the workspace first (make test does)", program.display());
     program
 }
@@ -224,7 +228,17 @@ impl Services {
     /// Starts a service, with settings such as `OFFPEAK__WORKER__LANE`, which may also name other servers.
     pub(crate) fn start(&self, kind: &str, settings: &[(&str, &str)]) -> Running {
         let mut command = Command::new(program());
-        command.arg(kind).current_dir(&self.folder).env("OFFPEAK__ADMIN__ADDRESS", "127.0.0.1:0");
+        command.arg(kind);
+        self.service(command, settings)
+    }
+
+    /// The same from the service's own program.
+    pub(crate) fn start_own(&self, kind: &str, settings: &[(&str, &str)]) -> Running {
+        self.service(Command::new(program_named(&format!("offpeak-{kind}"))), settings)
+    }
+
+    fn service(&self, mut command: Command, settings: &[(&str, &str)]) -> Running {
+        command.current_dir(&self.folder).env("OFFPEAK__ADMIN__ADDRESS", "127.0.0.1:0");
         command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
         command.envs(settings.iter().copied());
         Running::new(command, &self.folder)

@@ -67,11 +67,11 @@ fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_drained_service_ends_well_and_hands_its_work_to_others() {
+fn a_drained_service_in_its_own_program_ends_well_and_hands_its_work_to_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = monte_carlo(folder.path(), 160, 2, "").display().to_string();
     let services = Services::new(folder.path(), "drained");
-    let running = ["producer", "aggregator", "worker"].map(|kind| services.start(kind, &ONE_SLOT));
+    let running = ["producer", "aggregator", "worker"].map(|kind| services.start_own(kind, &ONE_SLOT));
     running.iter().for_each(Running::ready);
     let metrics = running[0].get("/metrics");
     assert!(metrics.contains("offpeak_build_info") && metrics.contains("offpeak_jobs_admitted_total 0"), "{metrics}");
@@ -82,7 +82,7 @@ fn a_drained_service_ends_well_and_hands_its_work_to_others() {
     worker.signal("-TERM");
     let ended = worker.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let other = services.start("worker", &[]);
+    let other = services.start_own("worker", &[]);
     let ended = || (status(&services, &id)["state"] == "completed").then_some(());
     wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
     for service in [producer, aggregator, other] {

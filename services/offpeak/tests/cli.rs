@@ -70,6 +70,20 @@ fn every_help_has_examples() {
 }
 
 #[test]
+fn each_service_is_a_program_of_its_own() {
+    let programs =
+        [env!("CARGO_BIN_EXE_offpeak-producer"), env!("CARGO_BIN_EXE_offpeak-worker"), env!("CARGO_BIN_EXE_offpeak-aggregator")];
+    for program in programs {
+        let run = |argument: &str| Command::new(program).arg(argument).stdin(Stdio::null()).output().unwrap();
+        let help = text(&run("--help").stdout);
+        assert!(help.contains("Examples:") && help.contains("--config <FILE>") && !help.contains("COMMAND"), "{help}");
+        assert!(text(&run("--version").stdout).ends_with(&format!(" {}\n", env!("CARGO_PKG_VERSION"))));
+        let wrong = run("--config=gone.toml");
+        assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("gone.toml"), "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_bad_job_file_is_exit_code_2_with_every_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("job.toml");

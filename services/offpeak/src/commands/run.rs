@@ -18,8 +18,8 @@ use crate::grid::{self, Grid, Options};
 use crate::jobfile::{self, JobFile};
 use crate::terminal;
 
-/// How a session ended.
-enum Session {
+/// How a run ended.
+enum Ended {
     /// The job ended, and its outputs are written: the exit code.
     Done(u8),
     /// A signal came first: its exit code.
@@ -43,11 +43,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
         code = signals.next() => return Ok(interrupted(code, data)),
     };
     let ended = tokio::select! {
-        ended = session(&grid, &args, &job) => ended.map(Session::Done),
+        ended = job_on(&grid, &args, &job) => ended.map(Ended::Done),
         error = grid.failed() => Err(error.context("the grid stopped")),
-        code = signals.next() => Ok(Session::Interrupted(code)),
+        code = signals.next() => Ok(Ended::Interrupted(code)),
     };
-    if let Ok(Session::Interrupted(_)) = &ended {
+    if let Ok(Ended::Interrupted(_)) = &ended {
         terminal::note("interrupted: handing back what is being computed; once more stops at once");
     }
     let drained = tokio::select! {
@@ -58,11 +58,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
         tracing::warn!("the grid did not end well: {}", exit::told(&error));
     }
     match ended {
-        Ok(Session::Done(code)) => {
+        Ok(Ended::Done(code)) => {
             data.close();
             Ok(code)
         }
-        Ok(Session::Interrupted(code)) => Ok(interrupted(code, data)),
+        Ok(Ended::Interrupted(code)) => Ok(interrupted(code, data)),
         Err(error) if exit::code_of(&error) == exit::REFUSED => {
             data.close();
             Err(error)
@@ -72,7 +72,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
 }
 
 /// Everything between start and drain.
-async fn session(grid: &Grid, args: &RunArgs, job: &JobFile) -> Result<u8> {
+async fn job_on(grid: &Grid, args: &RunArgs, job: &JobFile) -> Result<u8> {
     let client = Client {
         store: grid.store(),
         broker: grid.broker(),
