@@ -58,7 +58,7 @@ struct Policy {
     definition: Map<String, Value>,
 }
 
-/// What is in force in a vhost. (The queues' own `effective_policy_definition` is some seconds old.)
+/// What is in force in a vhost.
 struct InForce {
     queues: BTreeMap<String, Option<String>>,
     policies: BTreeMap<String, Map<String, Value>>,
@@ -98,7 +98,9 @@ impl InForce {
         let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
         let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build();
         let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).tls_config(tls).build().new_agent();
-        let queues: Vec<Queue> = list(&agent, &format!("{api}/queues/{vhost}?columns=name,policy"))?;
+        // Without statistics, which are some seconds old and come late for new queues.
+        let queues = format!("{api}/queues/{vhost}?disable_stats=true&enable_queue_totals=true&columns=name,policy");
+        let queues: Vec<Queue> = list(&agent, &queues)?;
         let policies: Vec<Policy> = list(&agent, &format!("{api}/policies/{vhost}"))?;
         Ok(Self {
             queues: queues.into_iter().map(|queue| (queue.name, queue.policy)).collect(),
