@@ -62,7 +62,7 @@ pub struct Computed {
     /// A frame out, one entry an item.
     #[serde(with = "crate::codec::base64_bytes")]
     pub output: Vec<u8>,
-    /// Bytes of the unit's items in their frame.
+    /// Bytes of the items that succeeded, without what frames them: how items are cut into units does not show.
     pub input_bytes: u64,
 }
 

@@ -25,8 +25,18 @@ pub enum ReplicaState {
     Interrupted,
 }
 
-/// What replicas must agree on: meter, fuel and output digest.
-pub type Vote = (MeterId, Fuel, Digest);
+/// What replicas must agree on: the output, and all that is billed for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vote {
+    /// How the fuel was counted.
+    pub meter: MeterId,
+    /// The fuel.
+    pub fuel: Fuel,
+    /// Bytes of the items that succeeded.
+    pub input_bytes: u64,
+    /// The output frame's digest.
+    pub output: Digest,
+}
 
 /// A replica as settling sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

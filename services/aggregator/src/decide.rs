@@ -140,22 +140,19 @@ fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
 
 fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitSettled> {
     let computed = arrived.computed.as_ref()?;
-    let failed_items = match &arrived.finding {
-        Finding::Computed { failed_items, .. } => *failed_items,
-        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => 0,
-    };
-    let output_bytes = u64::try_from(computed.output.len()).unwrap_or(u64::MAX);
+    let Finding::Computed { failed_items, output_bytes, .. } = &arrived.finding else { return None };
     let usage = Usage {
         unit: unit.key,
         customer: job.customer.clone(),
         pool: job.spec.pool.clone(),
         meter: computed.meter.clone(),
         fuel: computed.fuel,
-        bytes: computed.input_bytes.saturating_add(output_bytes),
+        bytes: computed.input_bytes.saturating_add(*output_bytes),
         output: computed.digest,
         recorded_at: now,
     };
-    let end = UnitEnd::Valid { usage, output: computed.output.clone(), failed_items, compute_us: arrived.compute_us };
+    let end =
+        UnitEnd::Valid { usage, output: computed.output.clone(), failed_items: *failed_items, compute_us: arrived.compute_us };
     Some(UnitSettled { key: unit.key, end })
 }
 
