@@ -31,12 +31,8 @@ fn ten_million_items_take_no_memory() {
 fn a_job_past_its_deadline_is_certified_to_its_last_item() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = module(folder.path(), "nothing", &tiny_app(""));
-    let file = job(
-        folder.path(),
-        "endless",
-        &app,
-        "deadline = 2\n[input]\nrange = [0, 1000000000000]\n[unit]\nmax_items = 100000\n",
-    );
+    let file =
+        job(folder.path(), "endless", &app, "deadline = 2\n[input]\nrange = [0, 1000000000000]\n[unit]\nmax_items = 100000\n");
     let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
     assert_eq!(done.code, Some(1), "{done:?}");
     let summary = done.json();
