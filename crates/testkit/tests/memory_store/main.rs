@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a failure is a panic with its place")]
 
+mod hooks;
+
 use std::sync::Arc;
 
 use ports::Store;
