@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::unit::Slice;
 use crate::{Digest, Fuel, HostId, MeterId, ReplicaKey};
 
 /// A worker's answer to one replica (`offpeak.unit.outcome.v1`).
@@ -9,6 +10,8 @@ use crate::{Digest, Fuel, HostId, MeterId, ReplicaKey};
 pub struct Outcome {
     /// Which replica.
     pub replica: ReplicaKey,
+    /// Which items it was to compute.
+    pub slice: Slice,
     /// The machine that computed.
     pub host: HostId,
     /// What happened.

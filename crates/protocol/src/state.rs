@@ -6,6 +6,7 @@
 //!                  Lost --> Computed | Failed | Interrupted  (a late outcome, while the unit is open)
 //! ```
 
+use crate::unit::Slice;
 use crate::{Digest, Fuel, HostId, MeterId, UnitKey};
 
 /// A replica's state.
@@ -83,4 +84,11 @@ pub struct UnitFacts {
     pub state: UnitState,
     /// Its replicas.
     pub replicas: Vec<ReplicaFacts>,
+}
+
+impl UnitFacts {
+    /// Its items.
+    pub fn slice(&self) -> Slice {
+        Slice { stage: self.stage, first: self.first, end: self.end }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
 use protocol::input::Input;
 use protocol::outcome::{Computed, Outcome, OutcomeResult};
+use protocol::unit::Slice;
 use protocol::usage::Usage;
 use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
@@ -23,6 +24,7 @@ pub(crate) const WASTED_US: &str = "wasted_us";
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) key: ReplicaKey,
+    slice: Slice,
     host: HostId,
     finding: Finding,
     computed: Option<Computed>,
@@ -32,7 +34,7 @@ pub(crate) struct Arrived {
 impl Arrived {
     pub(crate) fn new(outcome: Outcome) -> Self {
         let finding = settle::examine(&outcome);
-        let Outcome { replica, host, result, compute_us } = outcome;
+        let Outcome { replica, slice, host, result, compute_us } = outcome;
         let computed = match result {
             OutcomeResult::Computed(computed) => Some(computed),
             OutcomeResult::AppFailed { .. }
@@ -41,7 +43,7 @@ impl Arrived {
             | OutcomeResult::Refused { .. }
             | OutcomeResult::Dead { .. } => None,
         };
-        Self { key: replica, host, finding, computed, compute_us }
+        Self { key: replica, slice, host, finding, computed, compute_us }
     }
 
     /// What it says, as a metric's label.
@@ -78,6 +80,10 @@ impl Decision {
                 tracing::debug!("an outcome of {} belongs to no unit here", arrived.key);
                 continue;
             };
+            if unit.slice() != arrived.slice {
+                tracing::warn!("an outcome of {} is of other items than the unit has now, and is ignored", arrived.key);
+                continue;
+            }
             let mut judged = unit.clone();
             let judgement = judge(&mut judged, job, arrived);
             match judgement.end {

@@ -46,7 +46,7 @@ pub(crate) async fn items(fetcher: &Fetcher, work: &Work) -> Result<Vec<u8>, Ite
 pub(crate) async fn run(execute: &dyn Execute, work: &Work, loaded: Loaded, items: Vec<u8>) -> (OutcomeResult, Duration) {
     let lengths = frame::lengths(&items);
     let time_limit = Duration::from_millis(work.time_limit_ms.into());
-    let task = Task { program: loaded.program, call: work.call, first: work.first, items, time_limit };
+    let task = Task { program: loaded.program, call: work.call, first: work.slice.first, items, time_limit };
     match execute.execute(task).await {
         Ok(executed) => {
             let compute = executed.compute;

@@ -132,6 +132,7 @@ fn an_outcome_is_examined_down_to_its_frame() {
     let output = frame.finish();
     let outcome = |digest, output: &[u8]| Outcome {
         replica: unit(1).key.replica(0),
+        slice: unit(1).slice(),
         host: host(0),
         result: OutcomeResult::Computed(protocol::outcome::Computed {
             meter: policy(1).meter,
