@@ -31,7 +31,7 @@ async fn start(start: Start) -> Result<()> {
         publish: compile::bounded_publisher(&start.settings.publisher)?,
         generation: sandbox::generation(),
         clock: Arc::new(SystemClock),
-        settings: Arc::new(ProducerSettings { pools, ..start.settings.producer }),
+        settings: Arc::new(ProducerSettings { pools, shards: start.settings.grid.shards, ..start.settings.producer }),
         metrics: ProducerMetrics::new(&start.metrics)?,
     };
     producer.start(&start.scope);
