@@ -86,7 +86,7 @@ async fn policies_in_force_are_checked_on_the_management_side() {
     broker.check_policies(&management, &shipped).await.unwrap();
 
     ctl(&["clear_policy", "-p", vhost.name(), "offpeak-fetch"]).await;
-    let over = r#"{"overflow":"drop-head","max-length":5,"max-length-bytes":500,"delivery-limit":-1}"#;
+    let over = r#"{"overflow":"drop-head","max-length":5,"max-length-bytes":500,"delivery-limit":3}"#;
     ctl(&["set_policy", "-p", vhost.name(), "--priority", "5", "own", "^offpeak\\.submit$", over]).await;
     let error = broker.check_policies(&management, &shipped).await.unwrap_err();
     assert!(matches!(error, PolicyError::Wrong(_)), "{error:?}");
