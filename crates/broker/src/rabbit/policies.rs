@@ -121,6 +121,7 @@ fn list<T: DeserializeOwned>(agent: &ureq::Agent, url: &str) -> Result<Vec<T>, S
 }
 
 /// An error in words, with what can be done; never with the URL.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is not ours; what is left says what it is by itself")]
 fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::StatusCode(status @ (401 | 403)) => {

@@ -163,13 +163,13 @@ impl Story {
         let (seed, now) = (self.numbers.below(u64::MAX), self.now);
         let mut answers = Vec::new();
         for world in [&self.sql, &self.memory] {
-            let (send, receive) = std::sync::mpsc::channel();
+            let (tell, told_of) = std::sync::mpsc::channel();
             let decide = move |view: &SettlementView| {
-                send.send(format!("{view:?}")).unwrap();
+                tell.send(format!("{view:?}")).unwrap();
                 decision(view, &mut Numbers(seed), now)
             };
             let answer = told(world.store.settle(&keys, Box::new(decide)).await);
-            answers.push((answer, receive.recv().unwrap()));
+            answers.push((answer, told_of.recv().unwrap()));
         }
         assert_eq!(answers[0], answers[1], "seed {}, step {}: settle", self.seed, self.step);
     }
@@ -181,14 +181,14 @@ impl Story {
         let reply = self.sql.message(&format!("part {}", self.numbers.below(20)));
         let mut answers = Vec::new();
         for world in [&self.sql, &self.memory] {
-            let (send, receive) = std::sync::mpsc::channel();
+            let (tell, told_of) = std::sync::mpsc::channel();
             let reply = reply.clone();
             let decide = move |view: &AssemblyView| {
-                send.send(format!("{view:?}")).unwrap();
+                tell.send(format!("{view:?}")).unwrap();
                 Assembly { replies: vec![reply], ..continuation(view, &mut Numbers(seed)) }
             };
             let answer = told(world.store.assemble(job, units, Box::new(decide)).await);
-            answers.push((answer, receive.recv().ok()));
+            answers.push((answer, told_of.recv().ok()));
         }
         assert_eq!(answers[0], answers[1], "seed {}, step {}: assemble", self.seed, self.step);
     }
