@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod explain;
 pub mod fair;
+pub mod invariants;
 pub mod lanes;
 pub mod retry;
 pub mod settle;

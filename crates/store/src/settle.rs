@@ -1,7 +1,7 @@
 //! Settling: the port's methods, and the transaction that reads, lets decide, and writes.
 
 use async_trait::async_trait;
-use ports::store::{Assemble, CustomerTotals, Outbox, Settle, SettlementStore, SettlementView, StoreError, UsageFilter};
+use ports::store::{Assemble, Outbox, Settle, SettlementStore, SettlementView, StoreError};
 use protocol::{JobId, Micros, ReplicaKey};
 
 use crate::connect::SqlStore;
@@ -32,10 +32,6 @@ impl SettlementStore for SqlStore {
 
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
         attempt!("settle outbox", self.try_settle_outbox(sent, refused, again))
-    }
-
-    async fn ledger_totals(&self) -> Result<Vec<CustomerTotals>, StoreError> {
-        attempt!("sum ledger", self.try_usage_totals(&UsageFilter::default()))
     }
 }
 

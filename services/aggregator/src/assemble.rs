@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ports::broker::{Outgoing, Properties};
-use ports::store::{Assembly, AssemblyView, JobFacts, OutboxMessage, StageStep, StoreError, UnitState};
+use ports::store::{
+    Assembly, AssemblyView, CustomerTotals, JobFacts, OutboxMessage, StageStep, StoreError, UnitState, UsageFilter,
+};
 use protocol::address::CONTROL_EXCHANGE;
 use protocol::job::{Delivery, DropJob, ItemCounts, JobState};
-use protocol::reply::{Completed, Part, Progress as ProgressReply};
+use protocol::reply::{Completed, Part, Progress as ProgressReply, UsageSummary};
 use protocol::{CodecError, CustomerName, Format, JobId, Message, Micros};
 use rules::assemble::{self, Progress};
+use rules::invariants::{self, Invariant};
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
@@ -78,7 +81,8 @@ pub(crate) async fn run(
 /// What the transaction tells beyond what it writes.
 #[derive(Default)]
 struct Aftermath {
-    ended: Option<JobState>,
+    ended: Option<(JobState, UsageSummary)>,
+    broken: Option<String>,
     cut_short: bool,
     customer: Option<CustomerName>,
     error: Option<String>,
@@ -97,13 +101,18 @@ async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreErr
         let more = aggregator.store.assemble(job, MAX_UNITS, Box::new(decide)).await?;
         let aftermath = std::mem::take(&mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(error) = aftermath.error {
-            tracing::error!(job = %job, "job {job} cannot be assembled: {error}");
-            aggregator.metrics.invariants_broken.with_label_values(&["assembly"]).inc();
+            aggregator.metrics.broken(Invariant::Assembly, &format!("job {job} cannot be assembled: {error}"));
             return Ok(());
+        }
+        if let Some(what) = aftermath.broken {
+            aggregator.metrics.broken(Invariant::Items, &format!("job {job}: {what}"));
         }
         if let Some(customer) = aftermath.customer {
             match aftermath.ended {
-                Some(state) => ended(aggregator, job, state, &customer),
+                Some((state, told)) => {
+                    ended(aggregator, job, state, &customer);
+                    audit(aggregator, job, &told).await?;
+                }
                 None if aftermath.cut_short => announce_drop(aggregator, job, customer).await,
                 None => {}
             }
@@ -123,6 +132,18 @@ fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: &Custom
     };
     tracing::info!(job = %job, customer = %customer, "job {job} of {customer} is {how}");
     aggregator.metrics.jobs_ended.with_label_values(&[how]).inc();
+}
+
+/// Compares what the customer was told with the ledger.
+async fn audit(aggregator: &Aggregator, job: JobId, told: &UsageSummary) -> Result<(), StoreError> {
+    let rows = aggregator.store.usage_totals(&UsageFilter { job: Some(job), ..UsageFilter::default() }).await?;
+    let sum = |(units, fuel, bytes), row: &CustomerTotals| (units + row.units, fuel + row.fuel, bytes + row.bytes);
+    let rows = rows.iter().fold((0, 0, 0), sum);
+    if !invariants::ledger_holds(told, rows) {
+        let what = format!("job {job} has {rows:?} units, fuel and bytes in the ledger, its customer was told {told:?}");
+        aggregator.metrics.broken(Invariant::Ledger, &what);
+    }
+    Ok(())
 }
 
 /// Tells workers not to compute what is left of the job.
@@ -145,7 +166,13 @@ fn decide(view: &AssemblyView, now: Micros, told: &mut Aftermath) -> Assembly {
         Ok(assembly) => {
             told.customer = Some(view.job.customer.clone());
             match &assembly.step {
-                StageStep::End { state, .. } => told.ended = Some(*state),
+                StageStep::End { state, certificate } => {
+                    told.ended = Some((*state, view.sums.usage));
+                    let settled = (view.sums.items_succeeded, view.sums.items_failed);
+                    if !invariants::items_hold(&certificate.items, settled) {
+                        told.broken = Some(format!("{:?} are certified, {settled:?} were settled", certificate.items));
+                    }
+                }
                 StageStep::Cancel { .. } => told.cut_short = true,
                 StageStep::Stay | StageStep::Next { .. } => {}
             }

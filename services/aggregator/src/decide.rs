@@ -9,16 +9,22 @@ use protocol::outcome::{Computed, Outcome, OutcomeResult};
 use protocol::unit::Slice;
 use protocol::usage::Usage;
 use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
+use rules::invariants;
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
 
 /// Where units of lines are to be cut: the middle item and where it begins in the blob.
 pub(crate) type Middles = BTreeMap<UnitKey, (u64, u64)>;
 /// Units of lines that are to be cut at an item, whose place in the blob is not known yet.
 pub(crate) type Lacking = Arc<Mutex<Vec<(UnitFacts, (Input, u64))>>>;
-/// Units ended by kind, and wasted time.
-pub(crate) type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-/// The tally's entry for wasted time.
-pub(crate) const WASTED_US: &str = "wasted_us";
+/// What a decision tells beyond what it writes.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Units ended, by kind.
+    pub(crate) ends: BTreeMap<&'static str, u64>,
+    pub(crate) wasted_us: u64,
+    /// Valid units for which a host voted twice: there are none.
+    pub(crate) voted_twice: Vec<UnitKey>,
+}
 
 /// An outcome, examined.
 #[derive(Debug, Clone)]
@@ -63,7 +69,7 @@ pub(crate) struct Decision {
     pub(crate) arrivals: Arc<Vec<Arrived>>,
     pub(crate) middles: Middles,
     pub(crate) lacking: Lacking,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Mutex<Tally>>,
     pub(crate) now: Micros,
 }
 
@@ -73,7 +79,7 @@ impl Decision {
         let mut units: BTreeMap<UnitKey, UnitFacts> = view.units.iter().map(|unit| (unit.key, unit.clone())).collect();
         let jobs: BTreeMap<JobId, &JobFacts> = view.jobs.iter().map(|job| (job.id, job)).collect();
         let mut next_units: BTreeMap<JobId, u32> = view.jobs.iter().map(|job| (job.id, job.next_unit)).collect();
-        let mut draft = Draft { settlement: Settlement::default(), wasted: BTreeMap::new(), ends: BTreeMap::new() };
+        let mut draft = Draft { settlement: Settlement::default(), wasted: BTreeMap::new(), tally: Tally::default() };
         for arrived in self.arrivals.iter() {
             let key = arrived.key.unit_key();
             let (Some(unit), Some(job)) = (units.get_mut(&key), jobs.get(&key.job)) else {
@@ -97,6 +103,11 @@ impl Decision {
                     units.remove(&key);
                 }
                 Some(End::Valid) => {
+                    if let Finding::Computed { vote, .. } = &arrived.finding
+                        && !invariants::hosts_hold(&judged, vote)
+                    {
+                        draft.tally.voted_twice.push(key);
+                    }
                     let settled = valid(arrived, &judged, job, self.now);
                     *unit = judged;
                     draft.write(arrived, judgement, self.now, settled);
@@ -112,8 +123,7 @@ impl Decision {
                 }
             }
         }
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        *tally = draft.ends;
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = draft.tally;
         draft.settlement.wasted_us = draft.wasted.into_iter().collect();
         draft.settlement
     }
@@ -166,7 +176,7 @@ fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Op
 struct Draft {
     settlement: Settlement,
     wasted: BTreeMap<JobId, u64>,
-    ends: BTreeMap<&'static str, u64>,
+    tally: Tally,
 }
 
 impl Draft {
@@ -187,7 +197,7 @@ impl Draft {
         self.settlement.due.extend(due);
         if judgement.wasted {
             *self.wasted.entry(unit.job).or_insert(0) += arrived.compute_us;
-            *self.ends.entry(WASTED_US).or_insert(0) += arrived.compute_us;
+            self.tally.wasted_us += arrived.compute_us;
         }
         if let Some(end) = end {
             let kind = match end.end {
@@ -195,7 +205,7 @@ impl Draft {
                 UnitEnd::Failed { .. } => "failed",
                 UnitEnd::Split { .. } => "split",
             };
-            *self.ends.entry(kind).or_insert(0) += 1;
+            *self.tally.ends.entry(kind).or_insert(0) += 1;
             self.settlement.units.push(end);
         }
     }

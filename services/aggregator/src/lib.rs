@@ -11,7 +11,7 @@ mod settle;
 
 use std::sync::Arc;
 
-use ports::store::{BlobStore, SettlementStore};
+use ports::store::{BlobStore, ReportStore, SettlementStore};
 use ports::{Broker, Clock};
 use protocol::address;
 use service::Scope;
@@ -20,9 +20,9 @@ pub use metrics::AggregatorMetrics;
 pub use settings::AggregatorSettings;
 
 /// What the aggregator needs of the store.
-pub trait AggregatorStore: SettlementStore + BlobStore {}
+pub trait AggregatorStore: SettlementStore + BlobStore + ReportStore {}
 
-impl<T: SettlementStore + BlobStore> AggregatorStore for T {}
+impl<T: SettlementStore + BlobStore + ReportStore> AggregatorStore for T {}
 
 /// An aggregator's resources; clones share them.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! What the aggregator counts.
 
+use rules::invariants::Invariant;
 use service::Metrics;
 use service::metrics::{Histogram, IntCounter, IntCounterVec, MetricsError, SECONDS};
 
@@ -51,5 +52,11 @@ impl AggregatorMetrics {
             ledger_units: metrics.counter_with("ledger_units_total", "Rows of the ledger; a mirror, not for billing.", &payer)?,
             invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
         })
+    }
+
+    /// Counts a broken invariant, and says so: it is a bug.
+    pub(crate) fn broken(&self, invariant: Invariant, what: &str) {
+        tracing::error!("invariant {} is broken: {what}", invariant.key());
+        self.invariants_broken.with_label_values(&[invariant.key()]).inc();
     }
 }

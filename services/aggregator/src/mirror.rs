@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ports::store::CustomerTotals;
+use ports::store::{CustomerTotals, UsageFilter};
 use protocol::{CustomerName, PoolName};
 use service::CancellationToken;
 use service::metrics::IntCounterVec;
@@ -23,7 +23,8 @@ pub(crate) async fn run(aggregator: Aggregator, stopping: CancellationToken) -> 
             () = stopping.cancelled() => return Ok(()),
             _ = every.tick() => {}
         }
-        let read = || aggregator.store.ledger_totals();
+        let everything = UsageFilter::default();
+        let read = || aggregator.store.usage_totals(&everything);
         let Some(totals) = until_done("reading the ledger's sums", &stopping, read).await else { return Ok(()) };
         for (payer, (units, fuel, bytes)) in by_payer(totals) {
             raise(&aggregator.metrics.ledger_units, &payer, units);

@@ -1,6 +1,5 @@
 //! Settling: reads outcomes in batches, decides each batch in one transaction, then acknowledges it as one.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use protocol::address::{DEAD_EXCHANGE, DEAD_WORK_QUEUE, Origin};
 use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
 use protocol::unit::Work;
 use protocol::{CodecError, Format, HostId, Message, ReplicaKey, UnitKey};
+use rules::invariants::Invariant;
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
@@ -141,7 +141,7 @@ async fn once(
 ) -> Result<(), StoreError> {
     let keys: Vec<ReplicaKey> = arrivals.iter().map(|arrival| arrival.key).collect();
     let now = aggregator.clock.now();
-    let tally = Arc::new(Mutex::new(BTreeMap::new()));
+    let tally = Arc::new(Mutex::new(decide::Tally::default()));
     let decision = decide::Decision {
         arrivals: Arc::clone(arrivals),
         middles: middles.clone(),
@@ -154,12 +154,13 @@ async fn once(
         let _timer = aggregator.metrics.settle_seconds.start_timer();
         aggregator.store.settle(&keys, Box::new(move |view| decision.take(view))).await?;
     }
-    for (end, count) in tally.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        if *end == decide::WASTED_US {
-            aggregator.metrics.wasted_us.inc_by(*count);
-        } else {
-            aggregator.metrics.units_settled.with_label_values(&[*end]).inc_by(*count);
-        }
+    let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
+    aggregator.metrics.wasted_us.inc_by(tally.wasted_us);
+    for (end, count) in tally.ends {
+        aggregator.metrics.units_settled.with_label_values(&[end]).inc_by(count);
+    }
+    for unit in tally.voted_twice {
+        aggregator.metrics.broken(Invariant::Hosts, &format!("a host voted twice for unit {unit}"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use ports::broker::{BrokerError, Confirm};
 use ports::store::StoreError;
 use protocol::{Micros, PoolName, ReplicaKey, address};
 use rules::fair::FairShare;
+use rules::invariants::{self, Invariant};
 use rules::lanes::{self, Lanes};
 use rules::retry;
 use service::CancellationToken;
@@ -127,6 +128,11 @@ impl Dispatcher {
             let Some(depth) = self.producer.broker.depth(&queue).await? else { continue };
             ready = ready.saturating_add(depth.ready);
             consumers = consumers.saturating_add(depth.consumers);
+            if !invariants::depth_holds(depth.ready, settings.lanes) {
+                let (key, ready) = (Invariant::Depth.key(), depth.ready);
+                tracing::error!("invariant {key} is broken: {ready} units are ready in {queue}");
+                self.producer.metrics.invariants_broken.with_label_values(&[key]).inc();
+            }
             if depth.consumers > 0 {
                 rooms.push((lane, lanes::window(depth.consumers, mean_unit_ms).saturating_sub(depth.ready)));
             }

@@ -26,6 +26,8 @@ pub struct ProducerMetrics {
     pub confirm_seconds: Histogram,
     /// Bytes of blobs handed to workers.
     pub blob_bytes: IntCounter,
+    /// Broken invariants: must stay 0.
+    pub invariants_broken: IntCounterVec,
 }
 
 impl ProducerMetrics {
@@ -45,6 +47,7 @@ impl ProducerMetrics {
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,
             confirm_seconds: metrics.histogram("confirm_seconds", "Publishing work until its last confirm.", &SECONDS)?,
             blob_bytes: metrics.counter("blob_served_bytes_total", "Bytes of blobs handed to workers.")?,
+            invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
         })
     }
 }

@@ -260,7 +260,4 @@ pub trait SettlementStore: Send + Sync {
 
     /// Forgets sent messages, and gives back those that were refused, to be claimed again at that time.
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError>;
-
-    /// The ledger's sums per customer and pool, for the metrics' mirror.
-    async fn ledger_totals(&self) -> Result<Vec<super::CustomerTotals>, StoreError>;
 }

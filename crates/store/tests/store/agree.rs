@@ -230,7 +230,7 @@ impl Story {
         let filter = UsageFilter { customer: Some(customer.clone()), from: Some(NOW), ..UsageFilter::default() };
         both!(self, usage(&filter, 3, 50));
         both!(self, usage_totals(&filter));
-        both!(self, ledger_totals());
+        both!(self, usage_totals(&UsageFilter::default()));
         if self.numbers.one_in(5) {
             both!(self, request_cancel(&customer, job));
             both!(self, release_jobs("one"));

@@ -29,7 +29,7 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!((report.items.succeeded, report.units.open, report.units.replicas_sent), (5, 1, 1));
     assert_eq!(world.claim_messages(NOW, 10).await.len(), 1);
     world.settle_valid(&[UnitKey { job, unit: 0 }, UnitKey { job, unit: 1 }]).await;
-    assert_eq!(world.store.ledger_totals().await.unwrap()[0].units, 2);
+    assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 2);
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_full_disk_changes_nothing_and_space_heals_it() {
     let world = World::new(Arc::new(sqlite(folder.path(), StoreOptions::default()).await));
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.cut, report.units.open, report.usage.replicas), (cut_units * 100, cut_units * 100, cut_units * 200));
-    assert!(report.units.valid == 0 && world.store.ledger_totals().await.unwrap().is_empty());
+    assert!(report.units.valid == 0 && world.store.usage_totals(&UsageFilter::default()).await.unwrap().is_empty());
     assert!(world.store.dispatch(step(cut_units)).await.unwrap());
     world.store.reply(large(&world)).await.unwrap();
     world.settle_valid(&[UnitKey { job, unit: 0 }]).await;
@@ -98,7 +98,7 @@ async fn a_full_server_changes_nothing() {
     assert!(matches!(answer, Err(StoreError::Full { .. })), "{answer:?}");
     assert_eq!(world.store.job(job).await.unwrap().unwrap().units.replicas_sent, 1);
     world.settle_valid(&units).await;
-    assert_eq!(world.store.ledger_totals().await.unwrap()[0].units, 1);
+    assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 1);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_lost_race_is_run_again_but_nothing_is_decided_twice() {
     assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     execute(&url, "SELECT setval('failures', 100)").await;
     world.store.settle(&[units[0].replica(0)], decide_valid(&world)).await.unwrap();
-    assert_eq!(world.store.ledger_totals().await.unwrap()[0].units, 1);
+    assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 1);
 }
 
 fn decide_valid(world: &World) -> ports::store::Settle {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use ports::store::{Assemble, CustomerTotals, Outbox, Settle, SettlementStore, SettlementView, StoreError, UsageFilter};
+use ports::store::{Assemble, Outbox, Settle, SettlementStore, SettlementView, StoreError};
 use protocol::{JobId, Micros, ReplicaKey, UnitKey};
 
 use super::MemoryStore;
@@ -35,10 +35,6 @@ impl SettlementStore for MemoryStore {
             state.outbox.settle(sent, refused, again);
             Ok(())
         })
-    }
-
-    async fn ledger_totals(&self) -> Result<Vec<CustomerTotals>, StoreError> {
-        self.run("sum ledger", |state| Ok(state.usage_totals(&UsageFilter::default())))
     }
 }
 

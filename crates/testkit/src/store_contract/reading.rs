@@ -168,11 +168,10 @@ pub async fn sums_beyond_64_bits(world: World) {
     });
     let keys: Vec<_> = units.iter().map(|unit| unit.replica(0)).collect();
     world.settle(&keys, Settlement { units: rows.collect(), ..Default::default() }).await;
-    for totals in [world.store.ledger_totals().await.unwrap(), world.store.usage_totals(&UsageFilter::default()).await.unwrap()] {
-        assert_eq!(totals.len(), 1);
-        assert_eq!((totals[0].units, totals[0].fuel, totals[0].bytes), (4, u128::from(largest) * 4, u128::from(largest) * 4));
-        assert_eq!((totals[0].customer.as_str(), totals[0].pool.as_str()), ("acme", "open"));
-    }
+    let totals = world.store.usage_totals(&UsageFilter::default()).await.unwrap();
+    assert_eq!(totals.len(), 1);
+    assert_eq!((totals[0].units, totals[0].fuel, totals[0].bytes), (4, u128::from(largest) * 4, u128::from(largest) * 4));
+    assert_eq!((totals[0].customer.as_str(), totals[0].pool.as_str()), ("acme", "open"));
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.usage.fuel, report.usage.bytes), (Fuel::MAX, largest));
 }
