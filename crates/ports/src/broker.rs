@@ -19,7 +19,8 @@ pub struct Properties {
     pub user_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// Further headers with text values (such as a dead letter's cause), sorted by name.
+    /// Further headers with text values (such as a dead letter's cause), sorted by name. The broker's own about a dead
+    /// letter (`x-first-death-*`) are received here, and left out when a message is published.
     pub headers: Vec<(String, String)>,
 }
 
@@ -54,6 +55,8 @@ pub enum Confirm {
 pub struct Delivery {
     /// By which it is settled.
     pub tag: Tag,
+    /// The exchange it was published to.
+    pub exchange: String,
     /// The routing key it was published with.
     pub routing_key: String,
     /// Whether it was delivered before, to anyone.
