@@ -55,8 +55,6 @@ pub enum Confirm {
 pub struct Delivery {
     /// By which it is settled.
     pub tag: Tag,
-    /// The exchange it was published to.
-    pub exchange: String,
     /// The routing key it was published with.
     pub routing_key: String,
     /// Whether it was delivered before, to anyone.

@@ -2,7 +2,8 @@
 //!
 //! A letter is parked by whoever cannot use it ([`park`]), or by the broker, whose own history ([`FIRST_DEATH_REASON`]
 //! and its like) then tells what our headers would. Sent again, it keeps when it first died and how often; all else is
-//! told anew if it dies again.
+//! told anew if it dies again. Senders can forge any header of what they send: those of a letter that a service parked
+//! were written by that service, but nothing that the broker parked is believed of who sent it.
 
 use std::time::Duration;
 
@@ -17,9 +18,7 @@ use crate::broker::{Broker, Confirm, Delivery, Outgoing, Properties, Verdict};
 const PREFIX: &str = "offpeak-dead-";
 /// Why it was parked, for people.
 const CAUSE: &str = "offpeak-dead-cause";
-/// Where it was published to.
-const EXCHANGE: &str = "offpeak-dead-exchange";
-/// With which routing key.
+/// The routing key it was published with.
 const ROUTING_KEY: &str = "offpeak-dead-routing-key";
 /// The queue it was read from.
 const QUEUE: &str = "offpeak-dead-queue";
@@ -38,8 +37,6 @@ const KEPT: [&str; 3] = [FIRST_AT, ATTEMPTS, USER];
 pub const FIRST_DEATH_REASON: &str = "x-first-death-reason";
 /// The queue in which the broker gave it up.
 pub const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
-/// The exchange it had been published to.
-pub const FIRST_DEATH_EXCHANGE: &str = "x-first-death-exchange";
 /// Its routing key there; the adapters take it out of the broker's history.
 pub const FIRST_DEATH_KEY: &str = "x-first-death-routing-key";
 /// How often the broker gave it up there; likewise.
@@ -81,7 +78,6 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
     properties.headers.retain(|(name, _)| !name.starts_with(PREFIX));
     let about = [
         (CAUSE, Some(bounded_reason(death.cause.to_owned()))),
-        (EXCHANGE, Some(delivery.exchange)),
         (ROUTING_KEY, Some(delivery.routing_key)),
         (QUEUE, Some(death.queue.to_owned())),
         (USER, user),
@@ -100,8 +96,8 @@ pub fn publisher(properties: &Properties) -> Option<&str> {
 
 /// Why a message died, if it says so.
 pub fn cause(properties: &Properties) -> Option<String> {
-    let told = header(properties, CAUSE).map(str::to_owned);
-    told.or_else(|| header(properties, FIRST_DEATH_REASON).map(brokers_cause))
+    let brokers = header(properties, FIRST_DEATH_REASON).map(brokers_cause);
+    brokers.or_else(|| header(properties, CAUSE).map(str::to_owned))
 }
 
 fn brokers_cause(reason: &str) -> String {
@@ -137,9 +133,7 @@ pub struct DeadLetter {
     pub origin: Origin,
     /// Why it died.
     pub cause: String,
-    /// The exchange it is sent to again.
-    pub exchange: String,
-    /// The routing key it is sent with again; unknown if it was parked by hand without saying so.
+    /// The routing key it was published with; unknown if it was parked by hand without saying so.
     pub routing_key: Option<String>,
     /// The queue it was read from.
     pub queue: Option<String>,
@@ -153,6 +147,8 @@ pub struct DeadLetter {
     pub kind: String,
     /// Who published it, where the broker checked.
     pub user: Option<String>,
+    /// Whether the broker parked it, not a service.
+    pub by_broker: bool,
     /// The customer, where the message tells.
     pub customer: Option<CustomerName>,
     /// The replica, of a unit or an outcome that tells.
@@ -168,8 +164,11 @@ impl DeadLetter {
         let text = |name: &str| header(properties, name).map(str::to_owned);
         let earlier = Earlier::of(properties);
         let brokers = Brokers::of(properties);
-        let last_at = header(properties, LAST_AT).and_then(|at| at.parse().ok()).map(Micros).or(brokers.at);
-        let routing_key = text(ROUTING_KEY).or_else(|| text(FIRST_DEATH_KEY));
+        let (by_broker, count, last_at) = match &brokers {
+            Some(brokers) => (true, brokers.count, brokers.at),
+            None => (false, 0, header(properties, LAST_AT).and_then(|at| at.parse().ok()).map(Micros)),
+        };
+        let routing_key = text(if by_broker { FIRST_DEATH_KEY } else { ROUTING_KEY });
         let work = (origin == Origin::Work).then(|| work(delivery)).flatten();
         let customer = match origin {
             Origin::Submit => routing_key.as_ref().and_then(|key| CustomerName::new(key.clone()).ok()),
@@ -180,30 +179,33 @@ impl DeadLetter {
             id: id(delivery),
             origin,
             cause: cause(properties).unwrap_or_else(|| "it does not say: parked by hand".to_owned()),
-            exchange: text(EXCHANGE).or_else(|| text(FIRST_DEATH_EXCHANGE)).unwrap_or_else(|| home(origin).to_owned()),
             routing_key,
-            queue: text(QUEUE).or_else(|| text(FIRST_DEATH_QUEUE)),
+            queue: text(if by_broker { FIRST_DEATH_QUEUE } else { QUEUE }),
             first_at: earlier.first_at.or(last_at),
             last_at,
-            attempts: earlier.attempts.saturating_add(brokers.count),
+            attempts: earlier.attempts.saturating_add(count),
             kind: properties.kind.clone(),
-            user: publisher(properties).map(str::to_owned),
+            user: if by_broker { properties.user_id.clone() } else { publisher(properties).map(str::to_owned) },
+            by_broker,
             customer,
             replica: work.map(|work| work.replica).or_else(|| replica(origin, &properties.message_id)),
             body_bytes: delivery.body.len(),
         }
     }
 
-    /// The message to be sent where this letter came from; `None` if it does not say where that is.
-    pub fn replay(&self, delivery: Delivery) -> Option<Outgoing> {
+    /// The message to be sent where this letter came from, or why that cannot be.
+    pub fn replay(&self, delivery: Delivery) -> Result<Outgoing, &'static str> {
+        let routing_key = self.routing_key.clone().ok_or("it does not say where it came from")?;
+        if self.origin == Origin::Submit && self.by_broker && self.user.as_ref() != Some(&routing_key) {
+            return Err("the broker parked it and did not check who sent it: ask the customer to submit it again");
+        }
         let mut properties = delivery.properties;
         let first_at = self.first_at.map(|at| at.0.to_string());
         properties.user_id = None;
         properties.headers.retain(|(name, _)| !name.starts_with(PREFIX));
         let kept = KEPT.into_iter().zip([first_at, Some(self.attempts.to_string()), self.user.clone()]);
         properties.headers.extend(kept.filter_map(|(name, value)| Some((name.to_owned(), value?))));
-        let routing_key = self.routing_key.clone()?;
-        Some(Outgoing { exchange: self.exchange.clone(), routing_key, properties, body: delivery.body })
+        Ok(Outgoing { exchange: exchange(self.origin).to_owned(), routing_key, properties, body: delivery.body })
     }
 }
 
@@ -214,14 +216,12 @@ struct Brokers {
 }
 
 impl Brokers {
-    fn of(properties: &Properties) -> Self {
-        // A letter of ours that a broker moved on has died once, and says itself how.
-        if header(properties, FIRST_DEATH_REASON).is_none() || header(properties, LAST_AT).is_some() {
-            return Self { at: None, count: 0 };
-        }
+    /// `None` if a service parked the message: what it publishes has no such history.
+    fn of(properties: &Properties) -> Option<Self> {
+        header(properties, FIRST_DEATH_REASON)?;
         let count = header(properties, FIRST_DEATH_COUNT).and_then(|count| count.parse().ok()).unwrap_or(1);
         let seconds = header(properties, FIRST_DEATH_TIME_S).and_then(|at| at.parse().ok());
-        Self { at: seconds.map(|seconds| Micros(0).plus(Duration::from_secs(seconds))), count }
+        Some(Self { at: seconds.map(|seconds| Micros(0).plus(Duration::from_secs(seconds))), count })
     }
 }
 
@@ -229,8 +229,8 @@ fn header<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
     properties.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
 }
 
-/// The exchange that messages of an origin are published to.
-fn home(origin: Origin) -> &'static str {
+/// The exchange that messages of an origin are published to; never one that a header names.
+pub fn exchange(origin: Origin) -> &'static str {
     match origin {
         Origin::Submit => SUBMIT_EXCHANGE,
         Origin::Work => WORK_EXCHANGE,

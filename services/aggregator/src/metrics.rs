@@ -28,6 +28,8 @@ pub struct AggregatorMetrics {
     pub ledger_units: IntCounterVec,
     /// Broken invariants: must stay 0.
     pub invariants_broken: IntCounterVec,
+    /// Messages parked as dead letters, by origin.
+    pub dead_letters: IntCounterVec,
 }
 
 impl AggregatorMetrics {
@@ -50,6 +52,11 @@ impl AggregatorMetrics {
             )?,
             ledger_units: metrics.counter_with("ledger_units_total", "Rows of the ledger; a mirror, not for billing.", &payer)?,
             invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
+            dead_letters: metrics.shared_counter_with(
+                "dead_letters_total",
+                "Messages parked as dead letters by a service; the broker's own are not among them.",
+                &["origin"],
+            )?,
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod client;
 pub mod commands;
 pub mod data;
+pub mod dead;
 pub mod exit;
 pub mod follow;
 pub mod grid;
@@ -43,6 +44,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Cancel(_)
         | Command::Usage(_)
         | Command::App(_)
+        | Command::Dead(_)
         | Command::Bench(_) => {
             telemetry::init(Format::Human, &cli.log).map_err(|error| exit::Refused::Usage(exit::told(&error.into())))?;
         }

@@ -197,7 +197,6 @@ async fn a_rejection_is_told_and_the_replies_to_others_stay() {
     client.broker.declare_customer(&world.customer).await.unwrap();
     let foreign = Delivery {
         tag: ports::broker::Tag { generation: 0, tag: 0 },
-        exchange: String::new(),
         routing_key: String::new(),
         redelivered: false,
         delivery_count: 0,

@@ -24,6 +24,8 @@ pub struct ProducerMetrics {
     pub confirm_seconds: Histogram,
     /// Bytes of blobs handed to workers.
     pub blob_bytes: IntCounter,
+    /// Messages parked as dead letters, by origin.
+    pub dead_letters: IntCounterVec,
 }
 
 impl ProducerMetrics {
@@ -39,6 +41,11 @@ impl ProducerMetrics {
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,
             confirm_seconds: metrics.histogram("confirm_seconds", "Publishing work until its last confirm.", &SECONDS)?,
             blob_bytes: metrics.counter("blob_served_bytes_total", "Bytes of blobs handed to workers.")?,
+            dead_letters: metrics.shared_counter_with(
+                "dead_letters_total",
+                "Messages parked as dead letters by a service; the broker's own are not among them.",
+                &["origin"],
+            )?,
         })
     }
 }

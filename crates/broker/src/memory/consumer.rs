@@ -90,7 +90,6 @@ fn delivery((tag, stored): (Tag, Stored)) -> Delivery {
     let message = &stored.message;
     Delivery {
         tag,
-        exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone(),
         redelivered: stored.redelivered,
         delivery_count: stored.delivery_count,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use ports::broker::{BrokerError, Confirm, Outgoing, Properties, Verdict};
-use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_EXCHANGE, FIRST_DEATH_KEY, FIRST_DEATH_QUEUE, FIRST_DEATH_REASON};
+use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_QUEUE, FIRST_DEATH_REASON};
 use protocol::address::DEAD_EXCHANGE;
 use tokio::sync::Notify;
 
@@ -164,7 +164,7 @@ impl State {
         let message = &stored.message;
         let mut headers = message.properties.headers.clone();
         let first_death = [
-            (FIRST_DEATH_EXCHANGE, message.exchange.as_str()),
+            ("x-first-death-exchange", message.exchange.as_str()),
             (FIRST_DEATH_QUEUE, name),
             (FIRST_DEATH_REASON, reason),
             (FIRST_DEATH_KEY, message.routing_key.as_str()),

@@ -75,7 +75,6 @@ pub(super) fn from_amqp(received: Received, tag: Tag) -> Delivery {
     };
     Delivery {
         tag,
-        exchange: received.exchange.to_string(),
         routing_key: received.routing_key.to_string(),
         redelivered: received.redelivered,
         delivery_count,

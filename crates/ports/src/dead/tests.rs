@@ -8,9 +8,9 @@ use crate::broker::Tag;
 const REPLICA: &str = "01980f3c-7b1e-7c55-8d42-0123456789ab.7.2";
 
 fn delivery(outgoing: Outgoing, delivery_count: u32) -> Delivery {
-    let Outgoing { exchange, routing_key, properties, body } = outgoing;
+    let Outgoing { exchange: _, routing_key, properties, body } = outgoing;
     let tag = Tag { generation: 1, tag: 1 };
-    Delivery { tag, exchange, routing_key, redelivered: delivery_count > 0, delivery_count, properties, body }
+    Delivery { tag, routing_key, redelivered: delivery_count > 0, delivery_count, properties, body }
 }
 
 fn submission(id: &str) -> Delivery {
@@ -40,7 +40,6 @@ fn a_letter_tells_all_and_goes_back_where_it_came_from() {
         id: "one".to_owned(),
         origin: Origin::Submit,
         cause: "rubbish".to_owned(),
-        exchange: SUBMIT_EXCHANGE.to_owned(),
         routing_key: Some("acme".to_owned()),
         queue: Some(SUBMIT_QUEUE.to_owned()),
         first_at: Some(Micros(5)),
@@ -48,6 +47,7 @@ fn a_letter_tells_all_and_goes_back_where_it_came_from() {
         attempts: 1,
         kind: "offpeak.job.submit.v1".to_owned(),
         user: Some("acme".to_owned()),
+        by_broker: false,
         customer: CustomerName::new("acme").ok(),
         replica: None,
         body_bytes: 7,
@@ -79,7 +79,8 @@ fn a_letter_of_the_brokers_making_yields_the_same_view() {
     let history = [
         (FIRST_DEATH_REASON, "delivery_limit"),
         (FIRST_DEATH_QUEUE, "offpeak.work.open.0"),
-        (FIRST_DEATH_EXCHANGE, WORK_EXCHANGE),
+        (ROUTING_KEY, "forged"),
+        (CAUSE, "forged"),
         (FIRST_DEATH_KEY, "open.0"),
         (FIRST_DEATH_COUNT, "1"),
         (FIRST_DEATH_TIME_S, "1769904000"),
@@ -89,7 +90,8 @@ fn a_letter_of_the_brokers_making_yields_the_same_view() {
     parked.properties.headers = history.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let seen = DeadLetter::of(Origin::Work, &parked);
     assert!(seen.cause.contains("died under it"), "{}", seen.cause);
-    assert_eq!((seen.exchange.as_str(), seen.routing_key.as_deref()), (WORK_EXCHANGE, Some("open.0")));
+    let again = seen.replay(parked).unwrap();
+    assert_eq!((again.exchange.as_str(), again.routing_key.as_str()), (WORK_EXCHANGE, "open.0"));
     assert_eq!(seen.queue.as_deref(), Some("offpeak.work.open.0"));
     assert_eq!((seen.attempts, seen.first_at, seen.last_at), (4, Some(Micros(7)), Some(Micros(1_769_904_000_000_000))));
     assert_eq!(seen.replica.map(|replica| replica.to_string()).as_deref(), Some(REPLICA));
@@ -102,10 +104,22 @@ fn what_was_parked_by_hand_is_seen_and_not_sent_blindly() {
     let seen = DeadLetter::of(Origin::Submit, &parked);
     assert!(seen.id.starts_with("letter-"), "an id with a space is not typed into a shell: {}", seen.id);
     assert_eq!((seen.attempts, seen.first_at, seen.routing_key.clone()), (0, None, None));
-    assert_eq!(seen.replay(parked.clone()), None);
+    assert!(seen.replay(parked.clone()).is_err());
     parked.properties.headers.push((ROUTING_KEY.to_owned(), "acme".to_owned()));
     let again = DeadLetter::of(Origin::Submit, &parked).replay(parked).unwrap();
     assert_eq!(again.exchange, SUBMIT_EXCHANGE);
+}
+
+#[test]
+fn nobody_is_replayed_as_a_customer_whom_the_broker_did_not_see() {
+    let history = [(FIRST_DEATH_REASON, "delivery_limit"), (FIRST_DEATH_KEY, "victim"), (USER, "victim")];
+    let headers = history.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    for (user, sent) in [(Some("acme"), false), (None, false), (Some("victim"), true)] {
+        let mut parked = submission("forged");
+        parked.properties.headers.clone_from(&headers);
+        parked.properties.user_id = user.map(str::to_owned);
+        assert_eq!(DeadLetter::of(Origin::Submit, &parked).replay(parked).is_ok(), sent, "{user:?}");
+    }
 }
 
 #[test]

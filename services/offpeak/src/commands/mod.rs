@@ -3,6 +3,7 @@
 mod app;
 mod cancel;
 mod connect;
+mod dead;
 mod finish;
 mod result;
 mod run;
@@ -35,6 +36,7 @@ pub async fn perform(command: Command) -> Result<ExitCode> {
         Command::App(args) => match args.command {
             AppCommand::Inspect(args) => app::inspect(&args),
         },
+        Command::Dead(args) => dead::dead(args.command).await,
         Command::Bench(args) => bench::bench(args).await,
         Command::Executor => return Ok(grid::executor_main()),
         Command::Compiler => return Ok(grid::compiler_main()),

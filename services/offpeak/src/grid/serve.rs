@@ -223,6 +223,7 @@ impl Start {
             lane,
             shards: self.settings.grid.shards,
             broker,
+            clock: Arc::new(SystemClock),
             execute,
             cache: Arc::new(cache),
             settings: Arc::new(section.own.clone()),
