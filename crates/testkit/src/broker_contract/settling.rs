@@ -5,8 +5,8 @@ use ports::dead::{DeadLetter, FIRST_DEATH_COUNT, FIRST_DEATH_KEY};
 use protocol::address::{DEAD_EXCHANGE, Origin, WORK_EXCHANGE, work_queue};
 
 use super::{
-    FRAIL, FRAIL_DELIVERIES, Grid, PLAIN, ack, all_as, consume, dead_letter, good, header, ids, lane, message, pool, put, put_work, ready,
-    settle, take, work,
+    FRAIL, FRAIL_DELIVERIES, Grid, PLAIN, ack, all_as, consume, dead_letter, good, header, ids, lane, message, pool, put,
+    put_work, ready, settle, take, work,
 };
 
 /// The limits of all other queues are below.

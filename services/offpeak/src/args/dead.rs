@@ -57,12 +57,7 @@ impl FilterArgs {
     /// Whether every letter passes.
     pub fn is_empty(&self) -> bool {
         let Self { origin, cause, customer, job, older_than, newer_than } = self;
-        origin.is_none()
-            && cause.is_none()
-            && customer.is_none()
-            && job.is_none()
-            && older_than.is_none()
-            && newer_than.is_none()
+        origin.is_none() && cause.is_none() && customer.is_none() && job.is_none() && older_than.is_none() && newer_than.is_none()
     }
 
     /// Whose letters are to be read.

@@ -35,8 +35,7 @@ async fn read(broker: &MemoryBroker, gone: impl Fn(&str) -> bool) -> Vec<String>
             break;
         }
         assert!(page.len() <= usize::from(PAGE));
-        let tags: Vec<Tag> =
-            page.iter().filter(|letter| gone(&letter.properties.message_id)).map(|letter| letter.tag).collect();
+        let tags: Vec<Tag> = page.iter().filter(|letter| gone(&letter.properties.message_id)).map(|letter| letter.tag).collect();
         seen.extend(page.into_iter().map(|letter| letter.properties.message_id));
         reading.remove(&tags).await.unwrap();
     }
