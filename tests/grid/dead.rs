@@ -34,8 +34,12 @@ impl Meddler {
     }
 
     fn send(&self, message: Outgoing) {
-        let confirms = self.runtime.block_on(self.broker.publish(vec![message], PATIENCE)).expect("publish");
-        assert_eq!(confirms, [Confirm::Stored]);
+        self.send_all(vec![message]);
+    }
+
+    fn send_all(&self, messages: Vec<Outgoing>) {
+        let confirms = self.runtime.block_on(self.broker.publish(messages, PATIENCE)).expect("publish");
+        assert!(confirms.iter().all(|confirm| *confirm == Confirm::Stored), "{confirms:?}");
     }
 
     fn send_garbage(&self, exchange: &str, routing_key: &str, id: &str) {
@@ -236,6 +240,55 @@ fn a_good_message_that_was_parked_has_the_effect_of_once_however_often_it_is_rep
     }
     assert_eq!((jobs(&services).len(), billed(&services)), (2, units));
     assert_eq!(listed(&services, &[]), [Value::Null; 0]);
+}
+
+/// More letters than memory is to hold: a list that is killed changes nothing, and one that ends has them all in order.
+#[test]
+fn a_long_list_is_read_in_little_memory_and_may_be_killed() {
+    const LETTERS: usize = 6_000;
+    const BODY_BYTES: usize = 32 * 1024;
+    const MEMORY_BYTES: u64 = 120 << 20; // of 188 MiB
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = Services::new(folder.path(), "many");
+    let producer = services.start("producer", &[]);
+    producer.ready();
+    let policy = r#"{"pattern":"^offpeak\\.dead\\.","apply-to":"queues","definition":{"delivery-limit":1000000000}}"#;
+    servers::rabbitmq().set_policy(&services.amqp, "parked", policy);
+    let meddler = Meddler::new(&services);
+    let names: Vec<String> = (0..LETTERS).map(|number| format!("{number:05}")).collect();
+    for some in names.chunks(500) {
+        let letter = |id: &String| Outgoing {
+            exchange: "offpeak.dead".to_owned(),
+            routing_key: Origin::Outcomes.key().to_owned(),
+            properties: Properties { message_id: id.clone(), ..Properties::default() },
+            body: vec![7; BODY_BYTES],
+        };
+        meddler.send_all(some.iter().map(letter).collect());
+    }
+    let list = ["dead", "list", "--origin", "outcomes", "--limit", "100000", "--json"];
+    let killed = services.begin(&list);
+    wait_for(LIMIT, || (killed.stdout().lines().count() > 500).then_some(())).expect("some are listed");
+    killed.kill9();
+    let queue = Origin::Outcomes.queue();
+    wait_for(LIMIT, || (usize::try_from(meddler.ready(&queue)) == Ok(LETTERS)).then_some(())).expect("all are back");
+
+    let mut whole = services.begin(&list);
+    let mut peak = 0;
+    wait_for(LIMIT, || {
+        peak = whole.peak_memory().unwrap_or(peak).max(peak);
+        (!whole.runs()).then_some(())
+    })
+    .expect("it ends");
+    let done = whole.end();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let mut seen: Vec<String> = letters(&done).iter().filter_map(|letter| letter["id"].as_str().map(str::to_owned)).collect();
+    println!("listing {LETTERS} letters of {BODY_BYTES} bytes took {} MiB at most", peak >> 20);
+    assert!(peak > 0 && peak < MEMORY_BYTES, "{peak} bytes");
+    // After a kill the broker may have given pages back in another order; after an end they are as they were.
+    let again: Vec<String> = listed(&services, &list[2..6]).iter().filter_map(|l| l["id"].as_str().map(str::to_owned)).collect();
+    assert!(again == seen, "an ended list changes no order");
+    seen.sort();
+    assert!(seen == names, "{} of {LETTERS} letters", seen.len());
 }
 
 /// A worker dies under the last unit: the others are valid, its items fail and say why.
