@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod combinations;
+mod dead;
 mod examples;
 mod offpeak;
 mod resume;

@@ -76,6 +76,11 @@ impl Running {
         Done { code, stdout: read(&self.stdout), stderr: self.stderr() }
     }
 
+    /// What it has written to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// What it has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         read(&self.stderr)

@@ -7,6 +7,10 @@ use protocol::codec::MAX_BODY_BYTES;
 /// neighbours, so the limit is generous; it is `RabbitMQ` 4's own default.
 pub const DELIVERY_LIMIT: u32 = 20;
 
+/// Each look at a parked letter is a delivery that is given back, and a letter must outlive any number of them. A limit
+/// there is all the same: without one `RabbitMQ` 4 drops at 20, and older ones move what is given back to the queue's end.
+const PARKED_DELIVERY_LIMIT: u32 = 1_000_000_000;
+
 /// What a queue holds at most; a publish beyond is refused, never dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -31,8 +35,8 @@ impl Limits {
     pub const FETCH: Self = Self { messages: 100_000, bytes: 256 * MIB, deliveries: DELIVERY_LIMIT };
     /// A customer's results: kept until the customer reads them; when full, the outbox keeps them in the store.
     pub const RESULTS: Self = Self { messages: 1_000_000, bytes: 8192 * MIB, deliveries: DELIVERY_LIMIT };
-    /// Dead letters: parked until an operator replays or drops them.
-    pub const DEAD: Self = Self { messages: 100_000, bytes: 4096 * MIB, deliveries: DELIVERY_LIMIT };
+    /// Dead letters: parked until an operator replays or drops them, however often they are looked at.
+    pub const DEAD: Self = Self { messages: 100_000, bytes: 4096 * MIB, deliveries: PARKED_DELIVERY_LIMIT };
     /// A worker's own queue: it asks for few parts at a time.
     pub const WORKER: Self = Self { messages: 10_000, bytes: 256 * MIB, deliveries: DELIVERY_LIMIT };
 }

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod dead;
 pub mod sandbox;
 pub mod store;
 

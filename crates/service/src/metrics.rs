@@ -1,5 +1,8 @@
 //! The metrics of one process: a registry that names, checks and renders them; the door to crate prometheus.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 
@@ -49,12 +52,13 @@ pub enum MetricsError {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    shared: Arc<Mutex<BTreeMap<String, IntCounterVec>>>,
 }
 
 impl Metrics {
     /// A registry that says what runs: `offpeak_build_info{service, version} 1`.
     pub fn new(service: &str, version: &str) -> Result<Self, MetricsError> {
-        let metrics = Self { registry: Registry::new() };
+        let metrics = Self { registry: Registry::new(), shared: Arc::default() };
         let help = "What runs here; always 1.";
         let info = metrics.gauge_with("build_info", help, &["service", "version"])?;
         info.with_label_values(&[service, version]).set(1);
@@ -72,6 +76,17 @@ impl Metrics {
         check_labels(name, labels)?;
         let opts = counter_opts(name, help)?;
         self.register(name, IntCounterVec::new(opts, labels))
+    }
+
+    /// A counter with labels that several services count in: whoever asks first registers it.
+    pub fn shared_counter_with(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = shared.get(name) {
+            return Ok(counter.clone());
+        }
+        let counter = self.counter_with(name, help, labels)?;
+        shared.insert(name.to_owned(), counter.clone());
+        Ok(counter)
     }
 
     /// A gauge of whole numbers.
@@ -199,6 +214,9 @@ mod tests {
         two.counter("jobs_total", "Jobs.").expect("the other registry is free");
         let again = one.counter("jobs_total", "Jobs.").expect_err("twice");
         assert_eq!(again.to_string(), "cannot register metric offpeak_jobs_total");
+        let shared = || one.shared_counter_with("letters_total", "Letters.", &["origin"]).expect("shared");
+        shared().with_label_values(&["work"]).inc();
+        assert_eq!(shared().with_label_values(&["work"]).get(), 1);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(crate) struct Tally {
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) key: ReplicaKey,
-    slice: Slice,
+    /// Which items it is of, where that is known.
+    slice: Option<Slice>,
     host: HostId,
     finding: Finding,
     computed: Option<Computed>,
@@ -49,7 +50,12 @@ impl Arrived {
             | OutcomeResult::Refused { .. }
             | OutcomeResult::Dead { .. } => None,
         };
-        Self { key: replica, slice, host, finding, computed, compute_us }
+        Self { key: replica, slice: Some(slice), host, finding, computed, compute_us }
+    }
+
+    /// The end of a replica that the broker gave up.
+    pub(crate) fn dead(key: ReplicaKey, slice: Option<Slice>, nobody: HostId, reason: String) -> Self {
+        Self { key, slice, host: nobody, finding: Finding::Failed(reason), computed: None, compute_us: 0 }
     }
 
     /// What it says, as a metric's label.
@@ -86,7 +92,7 @@ impl Decision {
                 tracing::debug!("an outcome of {} belongs to no unit here", arrived.key);
                 continue;
             };
-            if unit.slice() != arrived.slice {
+            if arrived.slice.is_some_and(|slice| slice != unit.slice()) {
                 tracing::warn!("an outcome of {} is of other items than the unit has now, and is ignored", arrived.key);
                 continue;
             }

@@ -29,12 +29,20 @@ pub struct AggregatorMetrics {
     pub ledger_units: IntCounterVec,
     /// Broken invariants: must stay 0.
     pub invariants_broken: IntCounterVec,
+    /// Messages parked as dead letters, by origin.
+    pub dead_letters: IntCounterVec,
 }
 
 impl AggregatorMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
         let payer = ["customer", "pool"];
+        let invariants_broken =
+            metrics.shared_counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?;
+        // A series that begins when it breaks would be one that no alert sees rise.
+        for invariant in Invariant::ALL {
+            invariants_broken.with_label_values(&[invariant.key()]).inc_by(0);
+        }
         Ok(Self {
             outcomes: metrics.counter_with("outcomes_total", "Outcomes read, by what they say.", &["reason"])?,
             settle_seconds: metrics.histogram("settle_seconds", "Settling one batch of outcomes.", &SECONDS)?,
@@ -50,7 +58,12 @@ impl AggregatorMetrics {
                 &payer,
             )?,
             ledger_units: metrics.counter_with("ledger_units_total", "Rows of the ledger; a mirror, not for billing.", &payer)?,
-            invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
+            invariants_broken,
+            dead_letters: metrics.shared_counter_with(
+                "dead_letters_total",
+                "Messages parked as dead letters by a service; the broker's own are not among them.",
+                &["origin"],
+            )?,
         })
     }
 

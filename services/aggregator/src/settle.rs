@@ -1,12 +1,12 @@
 //! Settling: reads outcomes in batches, decides each batch in one transaction, then acknowledges it as one.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use ports::broker::{Confirm, Delivery, Outgoing, Tag, Verdict};
+use ports::broker::{Delivery, Tag, Verdict};
+use ports::dead::{self, Death};
 use ports::store::{StoreError, UnitFacts};
-use protocol::address::{DEAD_EXCHANGE, DEAD_WORK_QUEUE, Origin};
-use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
+use protocol::address::{DEAD_WORK_QUEUE, Origin};
+use protocol::outcome::{Outcome, bounded_reason};
 use protocol::unit::Work;
 use protocol::{CodecError, Format, HostId, Message, ReplicaKey, UnitKey};
 use rules::invariants::Invariant;
@@ -20,8 +20,6 @@ use crate::{Aggregator, halve};
 
 /// Outcomes delivered and not yet settled: two batches, so that one is read while the other is written.
 const BATCHES_AHEAD: u16 = 2;
-/// A dead letter is offered to the broker so long before its message is given back instead.
-const PARK_PATIENCE: Duration = Duration::from_secs(30);
 /// A batch is settled at most so often for units that are to be halved; each round learns where.
 const MAX_ROUNDS: usize = 4;
 
@@ -41,25 +39,27 @@ impl Source {
         }
     }
 
-    fn read(&self, delivery: &Delivery) -> Result<Outcome, CodecError> {
-        let format = Format::from_content_type(delivery.properties.content_type.as_deref())?;
+    fn read(&self, delivery: &Delivery) -> Result<Arrived, CodecError> {
+        let format = Format::from_content_type(delivery.properties.content_type.as_deref());
         match self {
-            Self::Outcomes(_) => Outcome::from_bytes(&delivery.body, format),
-            Self::DeadWork => Ok(dead(&Work::from_bytes(&delivery.body, format)?, delivery)),
+            Self::Outcomes(_) => Ok(Arrived::new(Outcome::from_bytes(&delivery.body, format?)?)),
+            Self::DeadWork => {
+                let work = format.and_then(|format| Work::from_bytes(&delivery.body, format));
+                match (work, dead::replica(Origin::Work, &delivery.properties.message_id)) {
+                    (Ok(work), _) => Ok(Arrived::dead(work.replica, Some(work.slice), nobody(), cause(delivery))),
+                    // A unit's message has the replica for its id, so a body that cannot be read does not matter.
+                    (Err(_unreadable), Some(replica)) => Ok(Arrived::dead(replica, None, nobody(), cause(delivery))),
+                    (Err(error), None) => Err(error),
+                }
+            }
         }
     }
 }
 
-fn dead(work: &Work, delivery: &Delivery) -> Outcome {
-    let cause = delivery.properties.headers.iter().find(|(name, _)| name == "offpeak-dead-cause");
-    let cause = cause.map_or("the broker gave up on the unit: its workers died under it", |(_, cause)| cause.as_str());
-    Outcome {
-        replica: work.replica,
-        slice: work.slice,
-        host: nobody(),
-        result: OutcomeResult::Dead { reason: bounded_reason(cause.to_owned()) },
-        compute_us: 0,
-    }
+/// Why a unit was given up, for the customer.
+fn cause(delivery: &Delivery) -> String {
+    let cause = dead::cause(&delivery.properties).unwrap_or_else(|| "it was parked as a dead letter".to_owned());
+    bounded_reason(format!("the unit is dead: {cause}"))
 }
 
 /// The host of an outcome that no host sent.
@@ -86,9 +86,9 @@ pub(crate) async fn run(
         let mut arrivals = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             match source.read(&delivery) {
-                Ok(outcome) => {
+                Ok(arrived) => {
                     verdicts.push((delivery.tag, Verdict::Ack));
-                    arrivals.push(Arrived::new(outcome));
+                    arrivals.push(arrived);
                 }
                 Err(error) => verdicts.push((delivery.tag, unreadable(&aggregator, &source, delivery, &error).await)),
             }
@@ -168,18 +168,19 @@ async fn once(
 /// An outcome that cannot be read is parked; a dead unit that cannot be read is parked already.
 async fn unreadable(aggregator: &Aggregator, source: &Source, delivery: Delivery, error: &CodecError) -> Verdict {
     match source {
-        Source::DeadWork => Verdict::Ack,
-        Source::Outcomes(_) => {
+        Source::DeadWork => {
+            tracing::warn!(message = delivery.properties.message_id, "a dead letter names no unit, it stays parked: {error}");
+            Verdict::Ack
+        }
+        Source::Outcomes(queue) => {
             tracing::warn!(message = delivery.properties.message_id, "an outcome is parked as a dead letter: {error}");
-            let mut properties = delivery.properties;
-            properties.headers.push(("offpeak-dead-cause".to_owned(), bounded_reason(error.to_string())));
-            properties.headers.push(("offpeak-dead-routing-key".to_owned(), delivery.routing_key));
-            let routing_key = Origin::Outcomes.key().to_owned();
-            let letter = Outgoing { exchange: DEAD_EXCHANGE.to_owned(), routing_key, properties, body: delivery.body };
-            match aggregator.broker.publish(vec![letter], PARK_PATIENCE).await.as_deref() {
-                Ok([Confirm::Stored]) => Verdict::Ack,
-                Ok(_) | Err(_) => Verdict::Requeue,
+            let cause = error.to_string();
+            let death = Death { origin: Origin::Outcomes, queue, cause: &cause, at: aggregator.clock.now() };
+            let verdict = dead::park(aggregator.broker.as_ref(), delivery, death).await;
+            if verdict == Verdict::Ack {
+                aggregator.metrics.dead_letters.with_label_values(&[Origin::Outcomes.key()]).inc();
             }
+            verdict
         }
     }
 }

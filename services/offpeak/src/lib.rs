@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(feature = "compiler")]
 pub mod commands;
 pub mod data;
+pub mod dead;
 pub mod exit;
 pub mod follow;
 pub mod grid;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command with a help text of its own.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 19] = [
     &[],
     &["run"],
     &["producer"],
@@ -19,6 +19,11 @@ const COMMANDS: [&[&str]; 14] = [
     &["usage"],
     &["app"],
     &["app", "inspect"],
+    &["dead"],
+    &["dead", "list"],
+    &["dead", "show"],
+    &["dead", "replay"],
+    &["dead", "drop"],
     &["bench"],
 ];
 
@@ -62,7 +67,7 @@ fn the_help_is_as_committed() {
 
 #[test]
 fn every_help_has_examples() {
-    for command in COMMANDS.iter().filter(|command| **command != ["app"]) {
+    for command in COMMANDS.iter().filter(|command| ![&["app"][..], &["dead"]].contains(command)) {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let help = text(&output(&arguments).stdout);
         assert!(help.contains("Examples:"), "{command:?}");

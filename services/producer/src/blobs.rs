@@ -68,7 +68,7 @@ pub(crate) async fn serve(producer: Producer, stopping: CancellationToken) -> Re
                     verdicts.push((tag, Verdict::Ack));
                 }
                 Ok(None) => verdicts.push((tag, Verdict::Requeue)),
-                Err(cause) => verdicts.push((tag, intake::park_as(&producer, delivery, &cause, Origin::Fetch).await)),
+                Err(cause) => verdicts.push((tag, intake::park(&producer, delivery, &cause, Origin::Fetch).await)),
             }
         }
         // A worker that is gone needs no answer, and one that got none asks again: the confirms change nothing.

@@ -1,10 +1,10 @@
 //! Intake: reads what customers submit, each message in a task of its own, acknowledged when its effect is durable.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use ports::broker::{Delivery, Outgoing, Properties, Tag, Verdict};
-use protocol::address::{DEAD_EXCHANGE, Origin, SUBMIT_QUEUE};
+use ports::broker::{Delivery, Properties, Tag, Verdict};
+use ports::dead::{self, Death};
+use protocol::address::{FETCH_QUEUE, Origin, SUBMIT_QUEUE};
 use protocol::blob::PutBlob;
 use protocol::job::{CancelJob, JobSpec};
 use protocol::reply::Problem;
@@ -20,8 +20,6 @@ use crate::admit;
 
 /// Messages under way at once; the broker keeps the rest. A message holds 8 MiB at most.
 const PREFETCH: u16 = 32;
-/// Publishing a dead letter waits so long before the message is given back instead.
-const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs until stopped; what is not done by then goes back to the queue.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
@@ -61,17 +59,18 @@ fn settled(
 async fn handle(producer: &Producer, delivery: Delivery, wake: &Notify, stopping: &CancellationToken) -> Verdict {
     let Ok(customer) = CustomerName::new(delivery.routing_key.clone()) else {
         let cause = format!("routing key {:?} is no customer's name", delivery.routing_key);
-        return park(producer, delivery, &cause).await;
+        return park(producer, delivery, &cause, Origin::Submit).await;
     };
-    if let Some(user) = delivery.properties.user_id.clone().filter(|user| user != customer.as_str()) {
-        return park(producer, delivery, &format!("user {user} published as customer {customer}")).await;
+    if let Some(user) = dead::publisher(&delivery.properties).filter(|user| *user != customer.as_str()) {
+        let cause = format!("user {user} published as customer {customer}");
+        return park(producer, delivery, &cause, Origin::Submit).await;
     }
     let request = match read(&delivery) {
         Ok(request) => request,
         Err(error) => {
             let problem = Problem::new(400, "undecodable", "Message cannot be decoded", error.to_string());
             let told = admit::refuse(producer, &customer, &delivery.properties, problem, stopping).await;
-            return if told { park(producer, delivery, &error.to_string()).await } else { Verdict::Requeue };
+            return if told { park(producer, delivery, &error.to_string(), Origin::Submit).await } else { Verdict::Requeue };
         }
     };
     let done = match request {
@@ -127,23 +126,14 @@ async fn put(
     }
 }
 
-/// Parks a message that can have no effect with the dead letters, with its cause.
-pub(crate) async fn park(producer: &Producer, delivery: Delivery, cause: &str) -> Verdict {
-    park_as(producer, delivery, cause, Origin::Submit).await
-}
-
-/// Parks a message of that origin.
-pub(crate) async fn park_as(producer: &Producer, delivery: Delivery, cause: &str, origin: Origin) -> Verdict {
+/// Parks a message that can have no effect with the dead letters of its origin, with its cause.
+pub(crate) async fn park(producer: &Producer, delivery: Delivery, cause: &str, origin: Origin) -> Verdict {
     tracing::warn!(message = delivery.properties.message_id, "message from {} is parked as a dead letter: {cause}", origin.key());
-    let mut properties = delivery.properties;
-    properties.headers.retain(|(name, _)| !name.starts_with("offpeak-dead-"));
-    properties.headers.push(("offpeak-dead-cause".to_owned(), protocol::outcome::bounded_reason(cause.to_owned())));
-    properties.headers.push(("offpeak-dead-routing-key".to_owned(), delivery.routing_key));
-    properties.headers.push(("offpeak-dead-at-us".to_owned(), producer.clock.now().0.to_string()));
-    let dead =
-        Outgoing { exchange: DEAD_EXCHANGE.to_owned(), routing_key: origin.key().to_owned(), properties, body: delivery.body };
-    match producer.broker.publish(vec![dead], DEAD_LETTER_PATIENCE).await.as_deref() {
-        Ok([ports::broker::Confirm::Stored]) => Verdict::Ack,
-        Ok(_) | Err(_) => Verdict::Requeue,
+    let queue = if origin == Origin::Fetch { FETCH_QUEUE } else { SUBMIT_QUEUE };
+    let death = Death { origin, queue, cause, at: producer.clock.now() };
+    let verdict = dead::park(producer.broker.as_ref(), delivery, death).await;
+    if verdict == Verdict::Ack {
+        producer.metrics.dead_letters.with_label_values(&[origin.key()]).inc();
     }
+    verdict
 }

@@ -28,6 +28,8 @@ pub struct ProducerMetrics {
     pub blob_bytes: IntCounter,
     /// Broken invariants: must stay 0.
     pub invariants_broken: IntCounterVec,
+    /// Messages parked as dead letters, by origin.
+    pub dead_letters: IntCounterVec,
 }
 
 impl ProducerMetrics {
@@ -47,7 +49,16 @@ impl ProducerMetrics {
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,
             confirm_seconds: metrics.histogram("confirm_seconds", "Publishing work until its last confirm.", &SECONDS)?,
             blob_bytes: metrics.counter("blob_served_bytes_total", "Bytes of blobs handed to workers.")?,
-            invariants_broken: metrics.counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?,
+            invariants_broken: metrics.shared_counter_with(
+                "invariants_broken_total",
+                "Broken invariants: must be 0.",
+                &["reason"],
+            )?,
+            dead_letters: metrics.shared_counter_with(
+                "dead_letters_total",
+                "Messages parked as dead letters by a service; the broker's own are not among them.",
+                &["origin"],
+            )?,
         })
     }
 }

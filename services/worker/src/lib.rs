@@ -11,7 +11,7 @@ mod take;
 
 use std::sync::Arc;
 
-use ports::{Broker, Execute};
+use ports::{Broker, Clock, Execute};
 use protocol::{HostId, PoolName};
 use service::{ReadyCheck, Scope};
 
@@ -32,6 +32,8 @@ pub struct Worker {
     pub shards: u16,
     /// Where work comes from and outcomes go to.
     pub broker: Arc<dyn Broker>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// Runs units.
     pub execute: Arc<dyn Execute>,
     /// Apps and shared inputs on disk.

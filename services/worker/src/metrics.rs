@@ -20,6 +20,8 @@ pub struct WorkerMetrics {
     pub fetched_bytes: IntCounter,
     /// Deliveries that had been delivered before.
     pub redeliveries: IntCounter,
+    /// Messages parked as dead letters, by origin.
+    pub dead_letters: IntCounterVec,
 }
 
 impl WorkerMetrics {
@@ -33,6 +35,11 @@ impl WorkerMetrics {
             slots: metrics.gauge("worker_slots", "Slots of this process.")?,
             fetched_bytes: metrics.counter("worker_fetched_bytes_total", "Bytes of blobs fetched over the broker.")?,
             redeliveries: metrics.counter("worker_redeliveries_total", "Units that had been delivered before.")?,
+            dead_letters: metrics.shared_counter_with(
+                "dead_letters_total",
+                "Messages parked as dead letters by a service; the broker's own are not among them.",
+                &["origin"],
+            )?,
         })
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::broker::{Confirm, Delivery, Outgoing, Properties, Tag, Verdict};
-use protocol::address::{self, DEAD_EXCHANGE, OUTCOMES_EXCHANGE, Origin};
+use ports::dead::{self, Death};
+use protocol::address::{self, OUTCOMES_EXCHANGE, Origin};
 use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
 use protocol::unit::Work;
 use protocol::{Format, Message};
@@ -207,21 +208,7 @@ impl Bench {
         };
         let shard = address::shard_of(work.replica.job, self.worker.shards);
         let message = Outgoing { exchange: OUTCOMES_EXCHANGE.to_owned(), routing_key: shard.to_string(), properties, body };
-        if self.publish(message, "reporting an outcome").await { Verdict::Ack } else { Verdict::Requeue }
-    }
-
-    async fn park(&self, delivery: Delivery, cause: &str) -> Verdict {
-        tracing::warn!(message = delivery.properties.message_id, "a unit is given up as a dead letter: {cause}");
-        let mut properties = delivery.properties;
-        properties.headers.push(("offpeak-dead-cause".to_owned(), bounded_reason(cause.to_owned())));
-        properties.headers.push(("offpeak-dead-routing-key".to_owned(), delivery.routing_key));
-        let routing_key = Origin::Work.key().to_owned();
-        let message = Outgoing { exchange: DEAD_EXCHANGE.to_owned(), routing_key, properties, body: delivery.body };
-        if self.publish(message, "parking a dead letter").await { Verdict::Ack } else { Verdict::Requeue }
-    }
-
-    /// Offers a message until the broker has it, or the worker must end.
-    async fn publish(&self, message: Outgoing, what: &str) -> bool {
+        // Offered until the broker has it, or the worker must end.
         let offer = || async {
             match self.worker.broker.publish(vec![message.clone()], REPORT_PATIENCE).await {
                 Ok(confirms) if confirms == [Confirm::Stored] => Ok(()),
@@ -229,7 +216,19 @@ impl Bench {
                 Err(error) => Err(error.to_string()),
             }
         };
-        until_done(what, &self.interrupt, offer).await.is_some()
+        let reported = until_done("reporting an outcome", &self.interrupt, offer).await;
+        if reported.is_some() { Verdict::Ack } else { Verdict::Requeue }
+    }
+
+    async fn park(&self, delivery: Delivery, cause: &str) -> Verdict {
+        tracing::warn!(message = delivery.properties.message_id, "a unit is given up as a dead letter: {cause}");
+        let queue = address::work_queue(&self.worker.pool, self.worker.lane);
+        let death = Death { origin: Origin::Work, queue: &queue, cause, at: self.worker.clock.now() };
+        let verdict = dead::park(self.worker.broker.as_ref(), delivery, death).await;
+        if verdict == Verdict::Ack {
+            self.worker.metrics.dead_letters.with_label_values(&[Origin::Work.key()]).inc();
+        }
+        verdict
     }
 }
 

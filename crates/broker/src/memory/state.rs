@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use ports::broker::{BrokerError, Confirm, Outgoing, Properties, Verdict};
+use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_QUEUE, FIRST_DEATH_REASON};
 use protocol::address::DEAD_EXCHANGE;
 use tokio::sync::Notify;
 
@@ -164,9 +165,10 @@ impl State {
         let mut headers = message.properties.headers.clone();
         let first_death = [
             ("x-first-death-exchange", message.exchange.as_str()),
-            ("x-first-death-queue", name),
-            ("x-first-death-reason", reason),
-            ("x-first-death-routing-key", message.routing_key.as_str()),
+            (FIRST_DEATH_QUEUE, name),
+            (FIRST_DEATH_REASON, reason),
+            (FIRST_DEATH_KEY, message.routing_key.as_str()),
+            (FIRST_DEATH_COUNT, "1"),
         ];
         headers.extend(first_death.map(|(header, value)| (header.to_owned(), value.to_owned())));
         headers.sort();

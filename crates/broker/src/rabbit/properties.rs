@@ -4,6 +4,7 @@ use lapin::BasicProperties;
 use lapin::message::Delivery as Received;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use ports::broker::{Delivery, Outgoing, Properties, Tag};
+use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_TIME_S};
 
 use crate::limits::is_brokers_header;
 
@@ -15,8 +16,6 @@ const TRACEPARENT: &str = "traceparent";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// The history of a dead letter.
 const DEATHS: &str = "x-death";
-/// Where a dead letter was first published to, taken out of its history.
-const FIRST_KEY: &str = "x-first-death-routing-key";
 
 /// AMQP's properties of a message; the lengths are checked before ([`crate::limits::check`]).
 pub(super) fn to_amqp(outgoing: &Outgoing) -> BasicProperties {
@@ -59,7 +58,7 @@ pub(super) fn from_amqp(received: Received, tag: Tag) -> Delivery {
     for (name, value) in amqp.headers().iter().flat_map(FieldTable::inner) {
         match (name.as_str(), value) {
             (DELIVERY_COUNT, count) => delivery_count = count_of(count),
-            (DEATHS, deaths) => headers.extend(first_key(deaths).map(|key| (FIRST_KEY.to_owned(), key))),
+            (DEATHS, deaths) => headers.extend(first_death(deaths)),
             (TRACEPARENT, value) => traceparent = text_of(value),
             (name, value) => headers.extend(text_of(value).map(|value| (name.to_owned(), value))),
         }
@@ -94,8 +93,14 @@ fn count_of(value: &AMQPValue) -> u32 {
     count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
-/// The routing key of the oldest death: the history begins with the latest.
-fn first_key(deaths: &AMQPValue) -> Option<String> {
-    let oldest = deaths.as_array()?.as_slice().last()?.as_field_table()?;
-    text_of(oldest.inner().get("routing-keys")?.as_array()?.as_slice().first()?)
+/// What only the history tells of the oldest death, as headers beside the broker's own; the history begins with the latest.
+fn first_death(deaths: &AMQPValue) -> Vec<(String, String)> {
+    let oldest = deaths.as_array().and_then(|deaths| deaths.as_slice().last()?.as_field_table());
+    let Some(oldest) = oldest.map(FieldTable::inner) else { return Vec::new() };
+    let keys = oldest.get("routing-keys").and_then(AMQPValue::as_array);
+    let key = keys.and_then(|keys| text_of(keys.as_slice().first()?));
+    let count = oldest.get("count").map(|count| count_of(count).to_string());
+    let time = oldest.get("time").and_then(AMQPValue::as_timestamp).map(|seconds| seconds.to_string());
+    let named = [(FIRST_DEATH_KEY, key), (FIRST_DEATH_COUNT, count), (FIRST_DEATH_TIME_S, time)];
+    named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ports::store::{Settlement, SettlementView, StoreError};
+use ports::store::{Settlement, SettlementView, StoreError, UsageFilter};
 use protocol::UnitKey;
 use store::StoreOptions;
 use testkit::store_contract::World;

@@ -1,12 +1,16 @@
 //! Settling: acks in any mix, giving back, giving up, and what becomes of dead letters.
 
 use ports::broker::{Broker, Outgoing, Verdict};
-use protocol::address::{Origin, WORK_EXCHANGE, work_queue};
+use ports::dead::{DeadLetter, FIRST_DEATH_COUNT, FIRST_DEATH_KEY};
+use protocol::address::{DEAD_EXCHANGE, Origin, WORK_EXCHANGE, work_queue};
 
 use super::{
-    FRAIL, FRAIL_DELIVERIES, Grid, PLAIN, ack, all_as, consume, dead_letter, good, header, ids, lane, pool, put, put_work, ready,
-    settle, take, work,
+    FRAIL, FRAIL_DELIVERIES, Grid, PLAIN, ack, all_as, consume, dead_letter, good, header, ids, lane, message, pool, put,
+    put_work, ready, settle, take, work,
 };
+
+/// The limits of all other queues are below.
+const LOOKS_AT_A_LETTER: usize = 25;
 
 pub(super) async fn all(grid: &dyn Grid) {
     let broker = grid.client().await;
@@ -16,6 +20,7 @@ pub(super) async fn all(grid: &dyn Grid) {
     settling_twice_is_counted(&*broker).await;
     rejected_is_parked(&*broker).await;
     delivered_too_often_is_parked(&*broker).await;
+    a_parked_letter_bears_any_number_of_looks(&*broker).await;
 }
 
 async fn a_dropped_consumer_gives_back(broker: &dyn Broker) {
@@ -106,7 +111,10 @@ async fn rejected_is_parked(broker: &dyn Broker) {
         assert_eq!(header(&letter, "x-first-death-reason"), "rejected");
         assert_eq!(header(&letter, "x-first-death-queue"), queue);
         assert_eq!(header(&letter, "x-first-death-exchange"), WORK_EXCHANGE);
-        assert_eq!(header(&letter, "x-first-death-routing-key"), "plain.15");
+        assert_eq!(header(&letter, FIRST_DEATH_KEY), "plain.15");
+        assert_eq!(header(&letter, FIRST_DEATH_COUNT), "1");
+        let seen = DeadLetter::of(Origin::Work, &letter);
+        assert_eq!((seen.by_broker, seen.attempts, seen.queue.as_deref()), (true, 1, Some(queue.as_str())));
         // Replayed with all its headers, as an operator does: the broker's own are left out, or it would vanish.
         let again = Outgoing {
             exchange: header(&letter, "x-first-death-exchange").into(),
@@ -138,4 +146,22 @@ async fn delivered_too_often_is_parked(broker: &dyn Broker) {
     assert_eq!(header(&letter, "x-first-death-queue"), queue);
     assert_eq!(letter.body, b"poison");
     ready(broker, &queue, 0).await;
+}
+
+/// More often than any other queue gives a message back, and in any order.
+async fn a_parked_letter_bears_any_number_of_looks(broker: &dyn Broker) {
+    let names = ["look-1", "look-2", "look-3"];
+    put(broker, names.map(|id| message(DEAD_EXCHANGE, Origin::Submit.key(), id)).to_vec()).await;
+    let queue = Origin::Submit.queue();
+    for _ in 0..LOOKS_AT_A_LETTER {
+        let consumer = consume(broker, &queue, 3).await;
+        let held = take(&*consumer, 3).await;
+        assert_eq!(ids(&held), names);
+        good(consumer.cancel().await, "cancel");
+        settle(&*consumer, &all_as(&held, Verdict::Requeue)).await;
+        ready(broker, &queue, 3).await;
+    }
+    let consumer = consume(broker, &queue, 3).await;
+    let held = take(&*consumer, 3).await;
+    ack(&*consumer, &held).await;
 }

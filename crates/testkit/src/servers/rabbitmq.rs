@@ -86,6 +86,15 @@ impl RabbitAddress {
         Ok(format!("{}/{vhost}", self.base))
     }
 
+    /// Sets a policy, as JSON, in the vhost of a URL.
+    ///
+    /// # Panics
+    /// When the management side refuses or is not there.
+    pub fn set_policy(&self, url: &str, name: &str, policy: &str) {
+        let vhost = url.rsplit('/').next().unwrap_or_default();
+        self.put(&format!("/api/policies/{vhost}/{name}"), policy).unwrap_or_else(|problem| panic!("{problem}"));
+    }
+
     fn put(&self, path: &str, body: &str) -> Result<(), String> {
         match self.management.request("PUT", path, body)? {
             (200..=299, _) => Ok(()),

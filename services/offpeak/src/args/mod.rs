@@ -1,6 +1,7 @@
 //! The arguments of every command, with examples in the help.
 #![expect(clippy::doc_markdown, reason = "these texts are the help that people read, not Markdown")]
 
+mod dead;
 mod jobs;
 mod operate;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use protocol::CustomerName;
 
+pub use dead::{ChangeArgs, DeadArgs, DeadCommand, DropArgs, FilterArgs, ListArgs, OriginArg, ReplayArgs, ShowArgs};
 pub use jobs::{CancelArgs, ResultArgs, RunArgs, StatusArgs, SubmitArgs};
 pub use operate::{AppArgs, AppCommand, BenchArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
 
@@ -73,6 +75,8 @@ pub enum Command {
     Usage(UsageArgs),
     /// Look at apps
     App(AppArgs),
+    /// Look at messages that could not be used, send them again, remove them
+    Dead(DeadArgs),
     /// Measure the grid: rates of submitting, dispatching, settling and reading back, and latencies
     Bench(BenchArgs),
     /// A worker's child that computes; speaks frames on stdin and stdout

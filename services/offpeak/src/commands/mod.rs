@@ -3,6 +3,7 @@
 mod app;
 mod cancel;
 mod connect;
+mod dead;
 mod finish;
 mod result;
 mod run;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::App(args) => match args.command {
             AppCommand::Inspect(args) => boxed(async move { app::inspect(&args) }),
         },
+        Command::Dead(args) => boxed(dead::dead(args.command)),
         Command::Bench(args) => boxed(bench::bench(args)),
     };
     crate::run(async {

@@ -201,6 +201,7 @@ impl Workers {
             lane: u16::try_from(number % usize::from(lanes))?,
             shards,
             broker: Arc::clone(broker),
+            clock: Arc::new(SystemClock),
             execute: open::executors(1, self.memory_bytes)?,
             cache: Arc::clone(&self.cache),
             settings: Arc::clone(&self.settings),

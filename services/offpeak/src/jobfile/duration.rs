@@ -1,7 +1,7 @@
 //! Durations as people write them: `2h30m`, `90s`, `1d`.
 
 /// Seconds of a text such as `1d2h30m15s`: numbers with units, each unit once, larger units first.
-pub(super) fn seconds(text: &str) -> Option<u64> {
+pub fn seconds(text: &str) -> Option<u64> {
     const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
     let mut total = 0_u64;
     let mut units = UNITS.iter();

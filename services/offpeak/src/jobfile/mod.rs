@@ -14,6 +14,7 @@ use protocol::job::{Delivery, JobSpec, Limits, UnitSizing};
 use protocol::{Digest, Fuel, PoolName, Value};
 use toml::de::DeTable;
 
+pub use duration::seconds;
 pub use files::Upload;
 pub use mistakes::{Mistake, Mistakes};
 

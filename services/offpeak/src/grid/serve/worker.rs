@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use broker::RabbitBroker;
+use ports::clock::SystemClock;
 use ports::{Broker as _, Execute as _};
 use protocol::{HostId, address};
 use uuid::Uuid;
@@ -44,6 +45,7 @@ async fn start(start: Start) -> Result<()> {
         lane,
         shards: start.settings.grid.shards,
         broker,
+        clock: Arc::new(SystemClock),
         execute,
         cache: Arc::new(cache),
         settings: Arc::new(section.own.clone()),
