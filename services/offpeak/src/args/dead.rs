@@ -145,6 +145,7 @@ pub struct ShowArgs {
 
 /// Which letters are changed, and how.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that people type")]
 pub struct ChangeArgs {
     /// The letters, as `offpeak dead list` names them
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]

@@ -26,9 +26,11 @@ const WIDTHS: [usize; 5] = [42, 8, 20, 8, 12];
 /// A line of the list; the headings are one too.
 pub fn as_row(cells: [&str; 6]) -> String {
     let [id, origin, died, attempts, customer, cause] = cells;
-    let [a, b, c, d, e] = WIDTHS;
+    let [id_signs, origin_signs, died_signs, attempts_signs, customer_signs] = WIDTHS;
     let cause: String = cause.chars().take(CAUSE_SIGNS).collect();
-    format!("{id:<a$}  {origin:<b$}  {died:<c$}  {attempts:>d$}  {customer:<e$}  {}\n", plain(&cause))
+    let begin = format!("{id:<id_signs$}  {origin:<origin_signs$}  {died:<died_signs$}");
+    let end = format!("{attempts:>attempts_signs$}  {customer:<customer_signs$}  {}", plain(&cause));
+    format!("{begin}  {end}\n")
 }
 
 /// Text without signs that move a terminal's cursor or its reader's eye.
