@@ -201,7 +201,7 @@ impl Workers {
             shards,
             broker: Arc::clone(broker),
             execute: open::executors(1, self.memory_bytes)?,
-            cache: Arc::clone(&self.cache),
+            cache: Some(Arc::clone(&self.cache)),
             settings: Arc::clone(&self.settings),
             metrics: self.metrics.clone(),
             ready: self.readiness.check("lane"),

@@ -224,7 +224,7 @@ impl Start {
             shards: self.settings.grid.shards,
             broker,
             execute,
-            cache: Arc::new(cache),
+            cache: Some(Arc::new(cache)),
             settings: Arc::new(section.own.clone()),
             metrics: WorkerMetrics::new(&self.metrics)?,
             ready: self.readiness.check("lane"),
