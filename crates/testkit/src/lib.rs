@@ -2,4 +2,5 @@
 
 pub mod broker_contract;
 pub mod servers;
+pub mod simulator;
 pub mod store_contract;
