@@ -11,20 +11,21 @@ use ports::store::{
 use protocol::state::{ReplicaState, UnitState};
 use protocol::{CustomerName, Digest, HostId, JobId, Micros, ReplicaKey};
 
-use super::{Broken, Ether};
+use super::{Broken, Ether, Pulse};
 
 /// A connection; clones share it.
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<dyn Store>,
     ether: Arc<Ether>,
+    pulse: Pulse,
     broken: Option<Broken>,
 }
 
 impl Database {
-    /// A connection to that store.
-    pub fn new(inner: Arc<dyn Store>, ether: Arc<Ether>, broken: Option<Broken>) -> Self {
-        Self { inner, ether, broken }
+    /// A process's connection to that store.
+    pub fn new(inner: Arc<dyn Store>, ether: Arc<Ether>, pulse: Pulse, broken: Option<Broken>) -> Self {
+        Self { inner, ether, pulse, broken }
     }
 
     /// Performs a transaction, unless it fails before, and tells its result, unless that is lost.
@@ -35,12 +36,14 @@ impl Database {
     ) -> Result<T, StoreError> {
         let away = |why: &str| StoreError::Unavailable { operation, source: why.into() };
         self.ether.travel().await;
+        self.pulse.beat().await;
         if self.ether.happens(|weather| weather.store_fails) {
             self.ether.trace.note(format_args!("store fails before {operation}"));
             return Err(away("connection refused"));
         }
         let done = transaction.await;
         self.ether.travel().await;
+        self.pulse.beat().await;
         if self.ether.happens(|weather| weather.store_unknown) {
             self.ether.trace.note(format_args!("store fails after {operation}"));
             return Err(away("connection lost after the commit was sent"));

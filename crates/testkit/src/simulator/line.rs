@@ -61,7 +61,7 @@ impl Line {
     async fn reconnect(&self, epoch: u64) -> Result<(), BrokerError> {
         let wait = self.shared.ether.between(50, BACK_MS);
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         self.shared.redeclare().await?;
         let inner = self.shared.inner.consume(&self.queue, self.prefetch).await?;
         let mut state = self.state();
@@ -93,7 +93,7 @@ impl Line {
 impl Consumer for Line {
     async fn next(&self, max: usize) -> Result<Vec<Delivery>, BrokerError> {
         loop {
-            self.shared.alive().await;
+            self.shared.pulse.beat().await;
             let lost = self.lost.notified();
             let (epoch, inner, cancelled) = self.current();
             let Some(inner) = inner else {
@@ -113,7 +113,7 @@ impl Consumer for Line {
     }
 
     async fn settle(&self, verdicts: &[(Tag, Verdict)]) -> Result<usize, BrokerError> {
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         if !verdicts.is_empty() && self.shared.ether.happens(|weather| weather.cut) {
             self.shared.cut();
         }
@@ -130,7 +130,7 @@ impl Consumer for Line {
     }
 
     async fn cancel(&self) -> Result<(), BrokerError> {
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         let inner = {
             let mut state = self.state();
             state.cancelled = true;

@@ -14,6 +14,7 @@ mod host;
 mod line;
 mod network;
 mod publisher;
+mod pulse;
 mod trace;
 
 pub use app::{App, METER};
@@ -26,4 +27,5 @@ pub use expected::Expected;
 pub use host::{Host, Nature};
 pub use network::Network;
 pub use publisher::Publisher;
+pub use pulse::Pulse;
 pub use trace::Trace;

@@ -9,7 +9,7 @@ use ports::Broker;
 use protocol::{CustomerName, HostId};
 
 use super::line::Line;
-use super::{Broken, Ether};
+use super::{Broken, Ether, Pulse};
 
 /// A message that is late arrives within this time.
 const LATE_MS: u64 = 60_000;
@@ -26,31 +26,25 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) inner: Arc<dyn Broker>,
     pub(super) ether: Arc<Ether>,
+    pub(super) pulse: Pulse,
     pub(super) broken: Option<Broken>,
     link: Mutex<LinkState>,
 }
 
 #[derive(Default)]
 struct LinkState {
-    dead: bool,
     lines: Vec<Weak<Line>>,
     host: Option<HostId>,
 }
 
 impl Network {
-    /// A connection of that name to the broker.
-    pub fn new(name: impl Into<String>, inner: Arc<dyn Broker>, ether: Arc<Ether>, broken: Option<Broken>) -> Self {
-        Self { shared: Arc::new(Shared { name: name.into(), inner, ether, broken, link: Mutex::default() }) }
+    /// The connection of a process of that name to the broker.
+    pub fn new(name: &str, inner: Arc<dyn Broker>, ether: Arc<Ether>, pulse: Pulse, broken: Option<Broken>) -> Self {
+        Self { shared: Arc::new(Shared { name: name.to_owned(), inner, ether, pulse, broken, link: Mutex::default() }) }
     }
 
     /// The connection is lost: what its consumers hold is delivered again, and they come back after a while.
     pub fn cut(&self) {
-        self.shared.cut();
-    }
-
-    /// The process is dead: nothing it does reaches the broker any more, and what its consumers hold is delivered to others.
-    pub fn kill(&self) {
-        self.shared.link().dead = true;
         self.shared.cut();
     }
 }
@@ -58,13 +52,6 @@ impl Network {
 impl Shared {
     fn link(&self) -> MutexGuard<'_, LinkState> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Never returns once the process is dead.
-    pub(super) async fn alive(&self) {
-        if self.link().dead {
-            std::future::pending::<()>().await;
-        }
     }
 
     pub(super) fn cut(&self) {
@@ -123,7 +110,7 @@ impl Shared {
 impl Broker for Network {
     async fn publish(&self, messages: Vec<Outgoing>, patience: Duration) -> Result<Vec<Confirm>, BrokerError> {
         let shared = &self.shared;
-        shared.alive().await;
+        shared.pulse.beat().await;
         let up = async {
             while shared.inner.link() != Link::Up {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -133,7 +120,7 @@ impl Broker for Network {
             return Ok(vec![Confirm::Unknown; messages.len()]);
         }
         shared.ether.travel().await;
-        shared.alive().await;
+        shared.pulse.beat().await;
         let mut confirms = vec![Confirm::Unknown; messages.len()];
         let mut order: Vec<(usize, Outgoing)> = messages.into_iter().enumerate().collect();
         shared.ether.reorder(&mut order);
@@ -148,12 +135,12 @@ impl Broker for Network {
             shared.ether.trace.note(format_args!("{} sends {what}: {:?}", shared.name, confirms[place]));
         }
         shared.ether.travel().await;
-        shared.alive().await;
+        shared.pulse.beat().await;
         Ok(confirms)
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         let line = Arc::new(Line::open(Arc::clone(&self.shared), queue, prefetch).await?);
         self.shared.link().lines.push(Arc::downgrade(&line));
         Ok(Box::new(Handle(line)))
@@ -161,18 +148,18 @@ impl Broker for Network {
 
     async fn depth(&self, queue: &str) -> Result<Option<Depth>, BrokerError> {
         self.shared.ether.travel().await;
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         self.shared.inner.depth(queue).await
     }
 
     async fn declare_worker_queue(&self, host: &HostId) -> Result<String, BrokerError> {
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         self.shared.link().host = Some(host.clone());
         self.shared.inner.declare_worker_queue(host).await
     }
 
     async fn declare_customer(&self, customer: &CustomerName) -> Result<(), BrokerError> {
-        self.shared.alive().await;
+        self.shared.pulse.beat().await;
         self.shared.inner.declare_customer(customer).await
     }
 
