@@ -16,7 +16,7 @@ use crate::grid::Grid;
 use crate::plan::{JobPlan, Plan};
 
 /// Why the grid is not at rest yet.
-pub async fn unrest(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Option<String> {
+pub(crate) async fn unrest(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Option<String> {
     for job in &plan.jobs {
         let letters = mailbox.open();
         if letters.jobs(job).is_empty() {
@@ -42,7 +42,7 @@ pub async fn unrest(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Option<Strin
 }
 
 /// What is not in order at the end.
-pub fn order(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Result<(), String> {
+pub(crate) fn order(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Result<(), String> {
     let letters = mailbox.open();
     let mut wrong = letters.wrong.clone();
     let broken = grid.aggregating.invariants_broken.with_label_values(&["assembly"]).get();
@@ -53,7 +53,10 @@ pub fn order(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Result<(), String> 
         wrong.push("units are open though all jobs have ended".to_owned());
     }
     let reports = grid.store.all_jobs();
-    if reports.len() != plan.jobs.len() {
+    // A store that was restored may have forgotten a job whose customer had its answer.
+    let forgotten = |job: &&JobPlan| plan.restores() && !reports.iter().any(|report| report.submission == job.submission);
+    let missing = plan.jobs.iter().filter(forgotten).count();
+    if reports.len() + missing != plan.jobs.len() {
         let found: Vec<_> = reports.iter().map(|job| (job.id, &job.submission)).collect();
         wrong.push(format!("I4: {} submissions became {} jobs: {found:?}", plan.jobs.len(), reports.len()));
     }
@@ -137,7 +140,10 @@ impl Case<'_> {
         match completed.state {
             JobState::Completed if told != right || completed.usage.fuel.get() != expected.fuel => {
                 let fuel = completed.usage.fuel;
-                wrong.push(format!("I9: it came to {told:?} with {fuel} fuel, undisturbed to {right:?} with {}", expected.fuel));
+                wrong.push(format!(
+                    "I9: it came to {told:?} with {fuel} fuel, undisturbed to {right:?} with {} ({:?})",
+                    expected.fuel, self.report.last_reason
+                ));
             }
             JobState::Completed => {}
             JobState::Cancelled | JobState::Expired if may_end_early => {
@@ -145,7 +151,9 @@ impl Case<'_> {
                     wrong.push(format!("I2: it ended early with {:?} of {:?}", told.items, right.items));
                 }
             }
-            JobState::Cancelled | JobState::Expired | JobState::Running => wrong.push(format!("it ended as {:?}", completed.state)),
+            JobState::Cancelled | JobState::Expired | JobState::Running => {
+                wrong.push(format!("it ended as {:?}", completed.state))
+            }
         }
     }
 
@@ -198,8 +206,10 @@ impl Case<'_> {
             let Some(unit) = self.units.iter().find(|unit| unit.key == row.unit) else { continue };
             let vote = (row.meter.clone(), row.fuel, row.output);
             let counted = unit.replicas.iter().filter(|replica| replica.state == ReplicaState::Computed);
-            let agreeing: Vec<&HostId> =
-                counted.filter(|replica| replica.vote.as_ref() == Some(&vote)).filter_map(|replica| replica.host.as_ref()).collect();
+            let agreeing: Vec<&HostId> = counted
+                .filter(|replica| replica.vote.as_ref() == Some(&vote))
+                .filter_map(|replica| replica.host.as_ref())
+                .collect();
             let distinct: BTreeSet<_> = agreeing.iter().collect();
             if distinct.len() != agreeing.len() || distinct.len() < usize::from(self.job.spec.quorum) {
                 wrong.push(format!("I6: unit {} is valid by {agreeing:?}, its quorum is {}", unit.key, self.job.spec.quorum));

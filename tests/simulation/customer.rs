@@ -23,44 +23,44 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all customers were told.
 #[derive(Clone, Default)]
-pub struct Mailbox(Arc<Mutex<Letters>>);
+pub(crate) struct Mailbox(Arc<Mutex<Letters>>);
 
 /// The letters, read.
 #[derive(Default)]
-pub struct Letters {
+pub(crate) struct Letters {
     /// Every message by its id, with how often it came.
-    pub bodies: BTreeMap<String, (Vec<u8>, u32)>,
+    pub(crate) bodies: BTreeMap<String, (Vec<u8>, u32)>,
     /// Jobs by customer and submission.
-    pub accepted: BTreeMap<(CustomerName, String), BTreeSet<JobId>>,
+    pub(crate) accepted: BTreeMap<(CustomerName, String), BTreeSet<JobId>>,
     /// Problems told of a submission.
-    pub problems: BTreeMap<(CustomerName, String), Vec<Problem>>,
+    pub(crate) problems: BTreeMap<(CustomerName, String), Vec<Problem>>,
     /// Terminal replies by job: the message's id and what it says.
-    pub completed: BTreeMap<JobId, Vec<(String, Completed)>>,
+    pub(crate) completed: BTreeMap<JobId, Vec<(String, Completed)>>,
     /// Parts by job and number.
-    pub parts: BTreeMap<(JobId, u32), Part>,
+    pub(crate) parts: BTreeMap<(JobId, u32), Part>,
     /// What is wrong in itself.
-    pub wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// How often customers had reason to doubt that what they sent is still there.
     doubts: u32,
     /// Whether the grid has forgotten something, so that the same message may say something else.
-    pub forgetful: bool,
+    pub(crate) forgetful: bool,
 }
 
 impl Mailbox {
     /// The letters.
-    pub fn open(&self) -> MutexGuard<'_, Letters> {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Letters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Customers were told that messages may be lost.
-    pub fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         self.open().doubts += 1;
     }
 }
 
 impl Letters {
     /// Reads a letter to that customer.
-    pub fn read(&mut self, customer: &CustomerName, delivery: &Delivery) {
+    pub(crate) fn read(&mut self, customer: &CustomerName, delivery: &Delivery) {
         let id = &delivery.properties.message_id;
         let known = self.bodies.entry(id.clone()).or_insert_with(|| (delivery.body.clone(), 0));
         known.1 += 1;
@@ -93,7 +93,7 @@ impl Letters {
     }
 
     /// The jobs that a submission became.
-    pub fn jobs(&self, job: &JobPlan) -> Vec<JobId> {
+    pub(crate) fn jobs(&self, job: &JobPlan) -> Vec<JobId> {
         let jobs = self.accepted.get(&(job.customer.clone(), job.submission.clone()));
         jobs.into_iter().flatten().copied().collect()
     }
@@ -103,23 +103,23 @@ impl Letters {
     }
 
     /// Whether one of the submission's jobs has ended.
-    pub fn has_ended(&self, job: &JobPlan) -> bool {
+    pub(crate) fn has_ended(&self, job: &JobPlan) -> bool {
         self.jobs(job).iter().any(|id| self.completed.contains_key(id))
     }
 }
 
 /// A customer's part in one job.
-pub struct Errand {
-    pub job: JobPlan,
-    pub network: Network,
-    pub mailbox: Mailbox,
-    pub ether: Arc<Ether>,
-    pub begun: Instant,
+pub(crate) struct Errand {
+    pub(crate) job: JobPlan,
+    pub(crate) network: Network,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) ether: Arc<Ether>,
+    pub(crate) begun: Instant,
 }
 
 impl Errand {
     /// Runs for as long as the simulation does.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         sleep_until(self.begun + self.job.submit_at).await;
         let mut again_at = self.job.again_at.map(|at| self.begun + at);
         let mut cancel_at = self.job.cancel_at.map(|at| self.begun + at);

@@ -13,7 +13,7 @@ use protocol::HostId;
 use service::scope::Reason;
 use service::{Ended, Metrics, Readiness, Scope, ScopeError};
 use testkit::MemoryStore;
-use testkit::simulator::{Broken, Database, Dice, Ether, Host, Network, Publisher, Pulse, SkewedClock};
+use testkit::simulator::{Broken, Database, Ether, Host, Network, Publisher, Pulse, SkewedClock};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use worker::{Worker, WorkerMetrics, WorkerSettings};
@@ -56,15 +56,14 @@ struct Process {
 type End = (usize, u32, Result<Ended, ScopeError>);
 
 /// The grid.
-pub struct Grid {
-    pub broker: MemoryBroker,
-    pub store: MemoryStore,
-    pub ether: Arc<Ether>,
-    pub topology: Topology,
-    pub aggregating: AggregatorMetrics,
+pub(crate) struct Grid {
+    pub(crate) broker: MemoryBroker,
+    pub(crate) store: MemoryStore,
+    pub(crate) ether: Arc<Ether>,
+    pub(crate) topology: Topology,
+    pub(crate) aggregating: AggregatorMetrics,
     broken: Option<Broken>,
     begun: Instant,
-    dice: Dice,
     shards: u16,
     lanes: u16,
     hosts: Vec<(Arc<Host>, u16)>,
@@ -76,7 +75,7 @@ pub struct Grid {
 
 impl Grid {
     /// A grid whose processes start with the first [`Self::tick`].
-    pub fn new(plan: &Plan, ether: &Arc<Ether>, broken: Option<Broken>) -> Self {
+    pub(crate) fn new(plan: &Plan, ether: &Arc<Ether>, broken: Option<Broken>) -> Self {
         let begun = Instant::now();
         let mut dice = plan.dice.clone();
         let host = |host: &crate::plan::HostPlan| {
@@ -106,7 +105,6 @@ impl Grid {
             aggregating: AggregatorMetrics::new(&metrics).expect("metrics"),
             broken,
             begun,
-            dice,
             shards: plan.shards,
             lanes: plan.lanes,
             hosts: plan.hosts.iter().map(host).collect(),
@@ -118,7 +116,7 @@ impl Grid {
     }
 
     /// Notices which processes ended, and starts those whose time has come. A panic is an error.
-    pub async fn tick(&mut self) -> Result<(), String> {
+    pub(crate) async fn tick(&mut self) -> Result<(), String> {
         while let Some(ended) = self.ends.try_join_next() {
             let Ok((number, starts, end)) = ended else { continue };
             let place = &mut self.places[number];
@@ -210,7 +208,7 @@ impl Grid {
     }
 
     /// Kills a process; it starts again after a while.
-    pub fn crash(&mut self, number: usize, away: Duration) {
+    pub(crate) fn crash(&mut self, number: usize, away: Duration) {
         let place = &mut self.places[number];
         place.start_at = Instant::now() + away;
         let Some(process) = place.running.take() else { return };
@@ -222,7 +220,7 @@ impl Grid {
     }
 
     /// Kills all that use the store.
-    pub fn crash_services(&mut self, away: Duration) {
+    pub(crate) fn crash_services(&mut self, away: Duration) {
         for number in 0..self.places.len() {
             if !matches!(self.places[number].role, Role::Host(_)) {
                 self.crash(number, away);
@@ -231,7 +229,7 @@ impl Grid {
     }
 
     /// Tells a process to end.
-    pub fn drain(&mut self, number: usize) {
+    pub(crate) fn drain(&mut self, number: usize) {
         if let Some(process) = &self.places[number].running {
             self.ether.trace.note(format_args!("{} is told to end", self.places[number].name));
             process.scope.drain(Reason::Terminate);
@@ -239,14 +237,14 @@ impl Grid {
     }
 
     /// Cuts a process's connection.
-    pub fn cut(&mut self, number: usize) {
+    pub(crate) fn cut(&mut self, number: usize) {
         if let Some(process) = &self.places[number].running {
             process.network.cut();
         }
     }
 
     /// Stops a process for a while; the broker gives up its connection meanwhile.
-    pub fn pause(&mut self, number: usize, duration: Duration) {
+    pub(crate) fn pause(&mut self, number: usize, duration: Duration) {
         if let Some(process) = &self.places[number].running {
             self.ether.trace.note(format_args!("{} stands still for {duration:?}", self.places[number].name));
             process.pulse.pause(duration);
@@ -255,13 +253,8 @@ impl Grid {
     }
 
     /// A connection for someone beside the grid's processes.
-    pub fn connection(&self, name: &str) -> Network {
+    pub(crate) fn connection(&self, name: &str) -> Network {
         Network::new(name, Arc::new(self.broker.clone()), Arc::clone(&self.ether), Pulse::default(), None)
-    }
-
-    /// A number of the run's own chance.
-    pub fn between(&mut self, from: u64, end: u64) -> u64 {
-        self.dice.between(from, end)
     }
 }
 

@@ -42,7 +42,9 @@ fn fault_of(seed: u64) -> Option<String> {
         Err(error) => return Some(format!("seed {seed}: {error}")),
     };
     let again = (seed % TWICE == 0).then(|| run::run(seed, None, false));
-    again.filter(|again| *again != Ok(first.clone())).map(|again| format!("seed {seed} is not one run: {first:?}, then {again:?}"))
+    again
+        .filter(|again| *again != Ok(first.clone()))
+        .map(|again| format!("seed {seed} is not one run: {first:?}, then {again:?}"))
 }
 
 #[test]

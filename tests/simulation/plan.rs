@@ -9,54 +9,58 @@ use testkit::simulator::{App, Dice, Nature, Weather};
 
 /// Jobs come in during the first part of a run.
 const SUBMISSIONS_MS: u64 = 20_000;
+/// The largest quorum of a job.
+const MAX_QUORUM: u64 = 3;
+/// So many lanes have honest hosts at least.
+const LANES: u16 = 3;
 
 /// Everything that a seed decides before its run begins; what happens by chance within it comes from `dice`.
-pub struct Plan {
-    pub seed: u64,
-    pub dice: Dice,
-    pub producers: usize,
-    pub aggregators: usize,
-    pub lanes: u16,
-    pub shards: u16,
-    pub hosts: Vec<HostPlan>,
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) dice: Dice,
+    pub(crate) producers: usize,
+    pub(crate) aggregators: usize,
+    pub(crate) lanes: u16,
+    pub(crate) shards: u16,
+    pub(crate) hosts: Vec<HostPlan>,
     /// By how much clocks may differ.
-    pub skew_ms: u64,
-    pub jobs: Vec<JobPlan>,
-    pub weather: Weather,
+    pub(crate) skew_ms: u64,
+    pub(crate) jobs: Vec<JobPlan>,
+    pub(crate) weather: Weather,
     /// What happens when, in order.
-    pub faults: Vec<(Duration, Fault)>,
+    pub(crate) faults: Vec<(Duration, Fault)>,
     /// From then on nothing goes wrong any more.
-    pub calm_at: Duration,
+    pub(crate) calm_at: Duration,
 }
 
 /// A host.
-pub struct HostPlan {
-    pub nature: Nature,
-    pub slowness: u64,
-    pub slots: usize,
-    pub lane: u16,
+pub(crate) struct HostPlan {
+    pub(crate) nature: Nature,
+    pub(crate) slowness: u64,
+    pub(crate) slots: usize,
+    pub(crate) lane: u16,
 }
 
 /// A job and what its customer does with it.
 #[derive(Clone)]
-pub struct JobPlan {
-    pub customer: CustomerName,
+pub(crate) struct JobPlan {
+    pub(crate) customer: CustomerName,
     /// The submission's `message_id`.
-    pub submission: String,
-    pub spec: JobSpec,
+    pub(crate) submission: String,
+    pub(crate) spec: JobSpec,
     /// The app's module, and the input where it is a blob.
-    pub blobs: Vec<Vec<u8>>,
+    pub(crate) blobs: Vec<Vec<u8>>,
     /// The items as the app sees them.
-    pub items: Vec<Vec<u8>>,
-    pub submit_at: Duration,
+    pub(crate) items: Vec<Vec<u8>>,
+    pub(crate) submit_at: Duration,
     /// Submitted once more, as a customer does who is not sure.
-    pub again_at: Option<Duration>,
-    pub cancel_at: Option<Duration>,
+    pub(crate) again_at: Option<Duration>,
+    pub(crate) cancel_at: Option<Duration>,
 }
 
 /// Something that goes wrong at a certain time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A process is killed; it is started again after so long.
     Crash(usize, Duration),
     /// A process is told to end, and started again.
@@ -81,17 +85,18 @@ pub enum Fault {
 
 impl Plan {
     /// The plan of that seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let liars = if dice.happens(400) { 1 + usize::from(dice.happens(300)) } else { 0 };
         let (producers, aggregators) = (size(&mut dice, 1, 4), size(&mut dice, 1, 4));
-        let (max_quorum, lanes) = (3, 3 + u16::try_from(liars).expect("few") + u16::from(dice.happens(500)));
+        let lanes = LANES + u16::try_from(liars).expect("few") + u16::from(dice.happens(500));
         let hosts = hosts(&mut dice, lanes, liars);
         let customers = dice.between(1, 4);
         let jobs = (0..dice.between(1, 5)).map(|number| {
             let customer = dice.between(0, customers);
-            let min_quorum = if liars > 0 { 2 } else { 1 };
-            let quorum = u8::try_from(dice.between(min_quorum, max_quorum + 1)).expect("small");
+            // Liars agree with each other: the quorum must be beyond them.
+            let min_quorum = 1 + u64::try_from(liars).expect("few");
+            let quorum = u8::try_from(dice.between(min_quorum, MAX_QUORUM + 1)).expect("small");
             job(&mut dice, number, customer, quorum)
         });
         let jobs: Vec<JobPlan> = jobs.collect();
@@ -105,7 +110,7 @@ impl Plan {
     }
 
     /// Whether the store forgets something in this run.
-    pub fn restores(&self) -> bool {
+    pub(crate) fn restores(&self) -> bool {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Restore(_)))
     }
 }
@@ -220,7 +225,7 @@ fn job(dice: &mut Dice, number: u64, customer: u64, quorum: u8) -> JobPlan {
 }
 
 /// The pool of all simulated machines.
-pub fn pool() -> PoolName {
+pub(crate) fn pool() -> PoolName {
     PoolName::new("open").expect("a name")
 }
 

@@ -29,15 +29,15 @@ const MAX_WINDOWS: u32 = 8;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The digest of its trace, and how many events that has.
-    pub trace: (u64, u64),
+    pub(crate) trace: (u64, u64),
     /// How long it took, in simulated time.
-    pub lasted: Duration,
+    pub(crate) lasted: Duration,
 }
 
 /// Runs a seed on this thread.
-pub fn run(seed: u64, broken: Option<Broken>, print: bool) -> Result<Outcome, String> {
+pub(crate) fn run(seed: u64, broken: Option<Broken>, print: bool) -> Result<Outcome, String> {
     service::patience::seed_jitter(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;

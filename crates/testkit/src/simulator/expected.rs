@@ -38,7 +38,8 @@ impl Expected {
             let below = u64::try_from(stage.len()).expect("few");
             let nodes = tree::nodes_above(below);
             let call = if assemble::is_last(nodes) { Call::ReduceAndFinish } else { Call::Reduce };
-            let partials: Vec<Vec<u8>> = (0..nodes).map(|node| partials(&stage, tree::children(&(node..node + 1), below))).collect();
+            let partials: Vec<Vec<u8>> =
+                (0..nodes).map(|node| partials(&stage, tree::children(&(node..node + 1), below))).collect();
             stage = run(&app, call, &partials, &mut fuel);
             more = !assemble::is_last(nodes);
         }

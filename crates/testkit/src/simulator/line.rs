@@ -120,7 +120,8 @@ impl Consumer for Line {
         let (epoch, inner, _) = self.current();
         let Some(inner) = inner else { return Ok(verdicts.len()) };
         let ours = verdicts.iter().filter(|(tag, _)| tag.generation / EPOCH == epoch);
-        let ours: Vec<_> = ours.map(|(tag, verdict)| (Tag { generation: tag.generation % EPOCH, tag: tag.tag }, *verdict)).collect();
+        let ours: Vec<_> =
+            ours.map(|(tag, verdict)| (Tag { generation: tag.generation % EPOCH, tag: tag.tag }, *verdict)).collect();
         let dead = verdicts.len() - ours.len();
         let lost = inner.settle(&ours).await?;
         if self.shared.broken == Some(Broken::AckBeforeEffect) {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ports::broker::{BrokerError, Confirm, Consumer, Depth, Link, Outgoing};
 use ports::Broker;
+use ports::broker::{BrokerError, Confirm, Consumer, Depth, Link, Outgoing};
 use protocol::{CustomerName, HostId};
 
 use super::line::Line;
