@@ -97,7 +97,10 @@ impl Plan {
             // Liars agree with each other: the quorum must be beyond them.
             let min_quorum = 1 + u64::try_from(liars).expect("few");
             let quorum = u8::try_from(dice.between(min_quorum, MAX_QUORUM + 1)).expect("small");
-            job(&mut dice, number, customer, quorum)
+            let mut job = job(&mut dice, number, customer, quorum);
+            // A host that disagrees is a failure of the unit: so many must be tolerated.
+            job.spec.max_failures += u16::try_from(liars).expect("few");
+            job
         });
         let jobs: Vec<JobPlan> = jobs.collect();
         let calm_at = millis(dice.between(20_000, 60_000));
