@@ -22,9 +22,11 @@ const JOBS: [(&str, &str); 3] = [
     ),
 ];
 
-fn sums(summary: &Value) -> (String, String, String) {
+type Sums = (String, String, String, Option<u64>);
+
+fn sums(summary: &Value) -> Sums {
     let text = |name: &str| summary[name].as_str().unwrap_or_else(|| panic!("no {name} in {summary}")).to_owned();
-    (text("output_digest"), text("items_digest"), text("fuel"))
+    (text("output_digest"), text("items_digest"), text("fuel"), summary["bytes"].as_u64())
 }
 
 #[test]
@@ -33,7 +35,7 @@ fn workers_unit_sizes_broker_and_database_do_not_show() {
     for (app, body) in JOBS {
         let body = body.replace("MONTE_CARLO", MONTE_CARLO);
         let body = body.replace("EXAMPLE", &root().join("examples").join(app).display().to_string());
-        let mut seen: Vec<(String, (String, String, String))> = Vec::new();
+        let mut seen: Vec<(String, Sums)> = Vec::new();
         for (workers, max_items, real) in [("1", 1, false), ("4", 3, false), ("4", 1_000, false), ("2", 5, true)] {
             let file = job(folder.path(), app, app, &format!("{body}[unit]\nmax_items = {max_items}\n"));
             let mut args = vec!["run".to_owned(), file.display().to_string(), "--json".to_owned()];

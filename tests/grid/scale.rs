@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::offpeak::{job, module, start, tiny_app, wait_for};
+use crate::offpeak::{job, module, offpeak, start, tiny_app, wait_for};
 
 /// What the whole grid in one process may take; it took 68 MB when this was written.
 const MEMORY: u64 = 400 << 20;
@@ -25,4 +25,23 @@ fn ten_million_items_take_no_memory() {
     assert_eq!(done.json()["items_succeeded"].as_u64(), Some(10_000_000));
     assert!(peak > 0 && peak < MEMORY, "peak memory {peak}");
     println!("ten million items: peak memory {} MB", peak >> 20);
+}
+
+#[test]
+fn a_job_past_its_deadline_is_certified_to_its_last_item() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "nothing", &tiny_app(""));
+    let file =
+        job(folder.path(), "endless", &app, "deadline = 2\n[input]\nrange = [0, 1000000000000]\n[unit]\nmax_items = 100000\n");
+    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let summary = done.json();
+    let count = |name: &str| summary[name].as_u64().expect("a count");
+    assert_eq!(summary["state"], "expired");
+    assert!(count("items_succeeded") > 0 && count("items_cancelled") > 0, "{summary}");
+    assert_eq!(count("items_succeeded") + count("items_failed") + count("items_cancelled"), count("items_submitted"));
+    assert_eq!(summary["items_digest"], summary["output_digest"]);
+    let outputs = std::fs::read_to_string(folder.path().join("out/outputs.jsonl")).expect("the outputs agree with the digest");
+    let last = format!("\"end\":{},\"cancelled\":true}}", count("items_submitted"));
+    assert!(outputs.trim_end().ends_with(&last), "{}", outputs.lines().last().unwrap_or_default());
 }

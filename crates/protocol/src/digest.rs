@@ -63,16 +63,22 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// The digest over a job's outputs in item order, extended item by item, so that it neither depends on how
-/// items were cut into units nor needs more than 32 bytes kept between items.
+/// items were cut into units nor needs more than 40 bytes kept between items.
 ///
-/// `chain(0) = 32 zero bytes; chain(i + 1) = SHA-256(chain(i) | status(i) | output(i))`, where status is one byte
-/// (0 succeeded, 1 failed, 2 cancelled) and output is empty unless the item succeeded.
+/// `chain(0) = 32 zero bytes`. An item that succeeded or failed makes of it
+/// `SHA-256(chain | status | output)`, where status is one byte (0 succeeded, 1 failed) and output is empty unless
+/// the item succeeded. A longest possible run of cancelled items makes of it `SHA-256(chain | 2 | n)`, where n is the
+/// run's length as 8 little-endian bytes: a job may be cancelled with more items left than anyone can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutputChain(pub Digest);
+pub struct OutputChain {
+    closed: Digest,
+    /// Cancelled items at the end, which may still become more.
+    cancelled: u64,
+}
 
 impl Default for OutputChain {
     fn default() -> Self {
-        Self(Digest([0; 32]))
+        Self { closed: Digest([0; 32]), cancelled: 0 }
     }
 }
 
@@ -87,18 +93,47 @@ impl OutputChain {
         self.extend(1, &[]);
     }
 
-    /// The item was never computed.
-    pub fn cancelled(&mut self) {
-        self.extend(2, &[]);
+    /// The next items, so many, were never computed.
+    pub fn cancelled(&mut self, items: u64) {
+        self.cancelled = self.cancelled.saturating_add(items);
+    }
+
+    /// The digest over all items so far.
+    pub fn digest(&self) -> Digest {
+        match self.cancelled {
+            0 => self.closed,
+            run => linked(self.closed, 2, &run.to_le_bytes()),
+        }
+    }
+
+    /// As it is kept between steps.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.closed.0.to_vec();
+        if self.cancelled > 0 {
+            bytes.extend(self.cancelled.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Of what was kept; `None` if these bytes are no chain.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (closed, run) = bytes.split_first_chunk::<32>()?;
+        let cancelled = if run.is_empty() { 0 } else { u64::from_le_bytes(run.try_into().ok()?) };
+        Some(Self { closed: Digest(*closed), cancelled })
     }
 
     fn extend(&mut self, status: u8, output: &[u8]) {
-        let mut hash = Sha256::new();
-        hash.update(self.0.0);
-        hash.update([status]);
-        hash.update(output);
-        self.0 = Digest(hash.finalize().into());
+        *self = Self { closed: linked(self.digest(), status, output), cancelled: 0 };
     }
+}
+
+/// The next link of a chain.
+fn linked(chain: Digest, status: u8, output: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(chain.0);
+    hash.update([status]);
+    hash.update(output);
+    Digest(hash.finalize().into())
 }
 
 /// A digest computed over parts as they come.
@@ -136,13 +171,14 @@ mod tests {
         let chain = |step: &dyn Fn(&mut OutputChain)| {
             let mut chain = OutputChain::default();
             step(&mut chain);
-            chain.0
+            chain.digest()
         };
         let all = [
             chain(&|_| ()),
             chain(&|c| c.succeeded(b"")),
             chain(&OutputChain::failed),
-            chain(&OutputChain::cancelled),
+            chain(&|c| c.cancelled(1)),
+            chain(&|c| c.cancelled(2)),
             chain(&|c| {
                 c.succeeded(b"a");
                 c.succeeded(b"b");
@@ -151,6 +187,26 @@ mod tests {
         ];
         for (i, a) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|b| a != b), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_cancelled_items_is_one_link_however_it_was_told() {
+        let mut whole = OutputChain::default();
+        whole.failed();
+        let (mut told, before) = (whole, whole.digest());
+        whole.cancelled(1 << 60);
+        told.cancelled(1);
+        let kept = OutputChain::from_bytes(&told.to_bytes()).unwrap();
+        assert_eq!(kept, told);
+        told.cancelled((1 << 60) - 1);
+        assert_eq!(told.digest(), whole.digest());
+        assert_ne!(told.digest(), before);
+        told.succeeded(b"after");
+        assert_eq!(OutputChain::from_bytes(&told.to_bytes()), Some(told));
+        assert_eq!(told.to_bytes().len(), 32);
+        for bad in [31, 33, 41] {
+            assert_eq!(OutputChain::from_bytes(&vec![0; bad]), None);
         }
     }
 }

@@ -160,6 +160,18 @@ pub fn items(frame: &[u8]) -> Result<Vec<&[u8]>, FrameError> {
     Ok(entries.into_iter().map(|(_, body)| body).collect())
 }
 
+/// Bytes of each item of a frame in.
+pub fn lengths(items: &[u8]) -> Result<Vec<u64>, FrameError> {
+    Ok(self::items(items)?.iter().map(|item| u64::try_from(item.len()).unwrap_or(u64::MAX)).collect())
+}
+
+/// Bytes of those items that succeeded in a frame out: what is billed for the way in.
+pub fn succeeded_bytes(lengths: &[u64], results: &[u8]) -> Result<u64, FrameError> {
+    let results = self::results(results)?;
+    let succeeded = lengths.iter().zip(&results).filter(|(_, entry)| matches!(entry, Entry::Ok(_)));
+    Ok(succeeded.map(|(bytes, _)| *bytes).fold(0, u64::saturating_add))
+}
+
 /// The results of a frame out; checks the whole frame first.
 pub fn results(frame: &[u8]) -> Result<Vec<Entry<'_>>, FrameError> {
     let entry = |(status, body)| if status == 0 { Entry::Ok(body) } else { Entry::Failed(body) };
@@ -214,6 +226,16 @@ mod tests {
         let mut expected = vec![2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'x', 0, 0, 0];
         expected.extend([1, 0, 0, 0, 2, 0, 0, 0, b'n', b'o', 0, 0, 0, 0, 0, 0]);
         assert_eq!(frame.finish(), expected);
+    }
+
+    #[test]
+    fn bytes_of_items_that_failed_do_not_count() {
+        let (mut items, mut results) = (ItemFrame::default(), ResultFrame::default());
+        for (item, fails) in [(b"four".as_slice(), false), (b"no", true), (b"three", false)] {
+            items.push(item).unwrap();
+            if fails { results.failed("no") } else { results.ok(b"") }.unwrap();
+        }
+        assert_eq!(succeeded_bytes(&lengths(&items.finish()).unwrap(), &results.finish()), Ok(9));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::unit::Slice;
 use crate::{Digest, Fuel, HostId, MeterId, ReplicaKey};
 
 /// A worker's answer to one replica (`offpeak.unit.outcome.v1`).
@@ -9,6 +10,8 @@ use crate::{Digest, Fuel, HostId, MeterId, ReplicaKey};
 pub struct Outcome {
     /// Which replica.
     pub replica: ReplicaKey,
+    /// Which items it was to compute.
+    pub slice: Slice,
     /// The machine that computed.
     pub host: HostId,
     /// What happened.
@@ -62,7 +65,7 @@ pub struct Computed {
     /// A frame out, one entry an item.
     #[serde(with = "crate::codec::base64_bytes")]
     pub output: Vec<u8>,
-    /// Bytes of the unit's items in their frame.
+    /// Bytes of the items that succeeded, without what frames them: how items are cut into units does not show.
     pub input_bytes: u64,
 }
 

@@ -6,6 +6,7 @@
 //!                  Lost --> Computed | Failed | Interrupted  (a late outcome, while the unit is open)
 //! ```
 
+use crate::unit::Slice;
 use crate::{Digest, Fuel, HostId, MeterId, UnitKey};
 
 /// A replica's state.
@@ -25,8 +26,18 @@ pub enum ReplicaState {
     Interrupted,
 }
 
-/// What replicas must agree on: meter, fuel and output digest.
-pub type Vote = (MeterId, Fuel, Digest);
+/// What replicas must agree on: the output, and all that is billed for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vote {
+    /// How the fuel was counted.
+    pub meter: MeterId,
+    /// The fuel.
+    pub fuel: Fuel,
+    /// Bytes of the items that succeeded.
+    pub input_bytes: u64,
+    /// The output frame's digest.
+    pub output: Digest,
+}
 
 /// A replica as settling sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,4 +84,11 @@ pub struct UnitFacts {
     pub state: UnitState,
     /// Its replicas.
     pub replicas: Vec<ReplicaFacts>,
+}
+
+impl UnitFacts {
+    /// Its items.
+    pub fn slice(&self) -> Slice {
+        Slice { stage: self.stage, first: self.first, end: self.end }
+    }
 }

@@ -15,8 +15,8 @@ pub struct Work {
     pub brief: Digest,
     /// What is to be called.
     pub call: Call,
-    /// Index, within its stage, of the first item.
-    pub first: u64,
+    /// Which items of the job these are.
+    pub slice: Slice,
     /// The items.
     pub items: Items,
     /// After this much computing the worker gives the unit back as too large.
@@ -24,6 +24,18 @@ pub struct Work {
     /// W3C trace context of the submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// A contiguous slice of a stage's items; an outcome carries that of its unit back, so that it can never be taken for one of
+/// other items that were given the same number after the store was restored from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Slice {
+    /// The stage.
+    pub stage: u8,
+    /// Its first item.
+    pub first: u64,
+    /// The first item that is no longer its own.
+    pub end: u64,
 }
 
 /// What is to be called for each item.

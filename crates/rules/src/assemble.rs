@@ -21,6 +21,8 @@ pub struct Progress {
     pub succeeded: u64,
     /// How many of them failed.
     pub failed: u64,
+    /// How many of them were cancelled.
+    pub cancelled: u64,
 }
 
 /// A decided unit: its first item, the first that is no longer its own, its state and its output frame.
@@ -59,9 +61,17 @@ impl Progress {
         match state {
             UnitState::Valid => self.take_output(first, end, output)?,
             UnitState::Failed => (first..end).for_each(|_| self.failed()),
-            UnitState::Open | UnitState::Cancelled => return Err(AssembleError::Gap { expected: self.items, found: end }),
+            UnitState::Cancelled => self.cancel(end - first),
+            UnitState::Open => return Err(AssembleError::Gap { expected: self.items, found: end }),
         }
         Ok(())
+    }
+
+    /// The next items, so many, were never computed.
+    pub fn cancel(&mut self, items: u64) {
+        self.chain.cancelled(items);
+        self.cancelled = self.cancelled.saturating_add(items);
+        self.items = self.items.saturating_add(items);
     }
 
     fn take_output(&mut self, first: u64, end: u64, output: &[u8]) -> Result<(), AssembleError> {
@@ -100,11 +110,16 @@ pub fn is_last(stage_items: u64) -> bool {
     stage_items <= 1
 }
 
-/// The certificate of a job that ended with so many items settled; what is not settled is cancelled (invariant I2).
-pub fn certificate(submitted: u64, succeeded: u64, failed: u64, items: OutputChain, output: OutputChain) -> Certificate {
-    let cancelled = submitted.saturating_sub(succeeded).saturating_sub(failed);
-    let items_counts = ItemCounts { submitted, succeeded, failed, cancelled };
-    Certificate { items: items_counts, items_digest: items.0, output_digest: output.0 }
+/// The certificate of a job whose items were all assembled (invariant I2).
+pub fn certificate(items: ItemCounts, items_chain: OutputChain, output: OutputChain) -> Certificate {
+    Certificate { items, items_digest: items_chain.digest(), output_digest: output.digest() }
+}
+
+/// The chain over the outputs of a reduction that was cut short: its one result was never computed.
+pub fn no_result() -> OutputChain {
+    let mut chain = OutputChain::default();
+    chain.cancelled(1);
+    chain
 }
 
 /// Cuts a frame out into parts that fit messages; each with the index of its first item.
@@ -158,6 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cancelled_has_its_place_in_the_chain() {
+        let frame = frame_of(&[Some(1)]);
+        let mut progress = Progress::default();
+        progress.take((0, 1, UnitState::Valid, &frame)).unwrap();
+        progress.take((1, 4, UnitState::Cancelled, &[])).unwrap();
+        progress.take((4, 5, UnitState::Failed, &[])).unwrap();
+        progress.cancel(10);
+        let mut chain = OutputChain::default();
+        chain.succeeded(&[1]);
+        chain.cancelled(3);
+        chain.failed();
+        chain.cancelled(10);
+        assert_eq!(progress, Progress { items: 15, chain, succeeded: 1, failed: 1, cancelled: 13 });
+    }
+
+    #[test]
     fn large_outputs_become_several_parts() {
         let mut frame = ResultFrame::default();
         for _ in 0..5 {
@@ -186,7 +217,7 @@ mod tests {
                 if at == items.len() { break; }
             }
             prop_assert_eq!(whole, sliced);
-            prop_assert!(certificate(count, whole.succeeded, whole.failed, whole.chain, whole.chain).items.is_complete());
+            prop_assert_eq!(whole.items, whole.succeeded + whole.failed);
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Finding {
         entries: u64,
         /// How many of those failed by themselves.
         failed_items: u32,
+        /// Bytes of the outputs of the others.
+        output_bytes: u64,
     },
     /// The app, its executor or its host failed on the unit.
     Failed(String),
@@ -52,9 +54,15 @@ pub fn examine(outcome: &Outcome) -> Finding {
             }
             match frame::results(&computed.output) {
                 Ok(results) => Finding::Computed {
-                    vote: (computed.meter.clone(), computed.fuel, computed.digest),
+                    vote: Vote {
+                        meter: computed.meter.clone(),
+                        fuel: computed.fuel,
+                        input_bytes: computed.input_bytes,
+                        output: computed.digest,
+                    },
                     entries: u64::try_from(results.len()).unwrap_or(u64::MAX),
                     failed_items: count_failed(&results),
+                    output_bytes: sum_outputs(&results),
                 },
                 Err(error) => Finding::Failed(format!("host {} sent an output that is no frame: {error}", outcome.host)),
             }
@@ -69,6 +77,14 @@ pub fn examine(outcome: &Outcome) -> Finding {
 fn count_failed(results: &[Entry<'_>]) -> u32 {
     let failed = results.iter().filter(|entry| matches!(entry, Entry::Failed(_))).count();
     u32::try_from(failed).unwrap_or(u32::MAX)
+}
+
+fn sum_outputs(results: &[Entry<'_>]) -> u64 {
+    let bytes = results.iter().map(|entry| match entry {
+        Entry::Ok(output) => u64::try_from(output.len()).unwrap_or(u64::MAX),
+        Entry::Failed(_) => 0,
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// What becomes of the unit.
@@ -130,7 +146,7 @@ pub fn judge(unit: &mut UnitFacts, policy: &Policy, arrival: Arrival<'_>) -> Jud
     }
     let mut court = Court { unit, policy, random, judgement: &mut judgement };
     match finding {
-        Finding::Computed { vote, entries, failed_items: _ } => court.computed(place, host, &vote, entries),
+        Finding::Computed { vote, entries, .. } => court.computed(place, host, &vote, entries),
         Finding::Failed(reason) => court.failed(place, host, reason),
         Finding::TooLarge(reason) => court.too_large(place, host, reason),
         Finding::Interrupted(reason) => court.interrupted(place, host, reason),
@@ -155,8 +171,8 @@ struct Court<'a> {
 
 impl Court<'_> {
     fn computed(&mut self, place: usize, host: &HostId, vote: &Vote, entries: u64) {
-        if vote.0 != self.policy.meter {
-            let reason = format!("counted by meter {}, the job is metered by {}", vote.0, self.policy.meter);
+        if vote.meter != self.policy.meter {
+            let reason = format!("counted by meter {}, the job is metered by {}", vote.meter, self.policy.meter);
             return self.refused(place, host, reason);
         }
         if entries != self.unit.end - self.unit.first {

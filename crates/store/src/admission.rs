@@ -113,7 +113,7 @@ async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
         job.deadline_at,
         job.items,
         !job.spec.reduce,
-        OutputChain::default().0,
+        OutputChain::default().to_bytes(),
         job.items == 0,
     ];
     Ok(tx.run(sql, values).await? > 0)

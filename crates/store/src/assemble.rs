@@ -41,13 +41,18 @@ impl SqlStore {
         let decide = decide.take().ok_or_else(|| Fault::data("the decision was already taken"))?;
         let assembly = decide(&view);
         let left = assembly.assembled < page_end;
-        let more = full || (left && assembly.assembled > view.assembled);
+        let ending = view.job.ending.is_some() || matches!(assembly.step, StageStep::Cancel { .. });
+        let more = ending || full || (left && assembly.assembled > view.assembled);
         outbox::write(&mut tx, &assembly.replies).await?;
         write_progress(&mut tx, job, &assembly, more || left).await?;
         let more = match &assembly.step {
             StageStep::Stay => more,
             StageStep::Next { stage_items, last_stage } => {
                 next_stage(&mut tx, job, *stage_items, *last_stage).await?;
+                true
+            }
+            StageStep::Cancel { state } => {
+                cancel_open(&mut tx, job, *state).await?;
                 true
             }
             StageStep::End { state, certificate } => {
@@ -66,12 +71,25 @@ impl SqlStore {
         let certificate = codec::encode("certificate", certificate, Format::MessagePack)?;
         let end = "UPDATE jobs SET state = $2, certificate = $3, ended_at = $4, to_assemble = 0 WHERE id = $1";
         tx.run(end, values![job, state.text(), certificate, self.clock.now()]).await?;
-        let replicas = "UPDATE replicas SET state = 'interrupted' WHERE job = $1 AND state IN ('due', 'sent', 'lost')";
-        tx.run(replicas, values![job]).await?;
-        tx.run("UPDATE units SET state = 'cancelled' WHERE job = $1 AND state = 'open'", values![job]).await?;
-        tx.run("DELETE FROM leases WHERE job = $1", values![job]).await?;
-        Ok(())
+        close_open(tx, job).await
     }
+}
+
+/// Nothing of the job is cut, sent or settled any more.
+async fn cancel_open(tx: &mut Tx, job: JobId, state: JobState) -> Result<(), Fault> {
+    if !state.is_terminal() {
+        return Err(Fault::data(format!("job {job} cannot end as {}", state.text())));
+    }
+    tx.run("UPDATE jobs SET ending = $2 WHERE id = $1", values![job, state.text()]).await?;
+    close_open(tx, job).await
+}
+
+async fn close_open(tx: &mut Tx, job: JobId) -> Result<(), Fault> {
+    let replicas = "UPDATE replicas SET state = 'interrupted' WHERE job = $1 AND state IN ('due', 'sent', 'lost')";
+    tx.run(replicas, values![job]).await?;
+    tx.run("UPDATE units SET state = 'cancelled' WHERE job = $1 AND state = 'open'", values![job]).await?;
+    tx.run("DELETE FROM leases WHERE job = $1", values![job]).await?;
+    Ok(())
 }
 
 /// The next ended units without a gap, and whether there may be more of them.
@@ -101,8 +119,8 @@ fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Re
         stage_items: row.number(2)?,
         last_stage: row.flag(3)?,
         assembled: row.number(4)?,
-        chain: OutputChain(row.digest(5)?),
-        items_chain: row.opt_digest(6)?.map(OutputChain),
+        chain: read_chain(&row.bytes(5)?)?,
+        items_chain: row.opt_bytes(6)?.as_deref().map(read_chain).transpose()?,
         items: ItemCounts {
             submitted: row.number(1)?,
             succeeded: row.number(7)?,
@@ -116,6 +134,10 @@ fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Re
     })
 }
 
+fn read_chain(bytes: &[u8]) -> Result<OutputChain, Fault> {
+    OutputChain::from_bytes(bytes).ok_or_else(|| Fault::data(format!("a chain of {} bytes", bytes.len())))
+}
+
 async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: bool) -> Result<(), Fault> {
     let sql = "UPDATE jobs SET assembled = $2, chain = $3, items_chain = COALESCE($4, items_chain), assembled_succeeded = $5,
             assembled_failed = $6, assembled_cancelled = $7, parts = $8, progress_at = COALESCE($9, progress_at), to_assemble = $10
@@ -124,8 +146,8 @@ async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: boo
     let values = values![
         job,
         assembly.assembled,
-        assembly.chain.0,
-        assembly.items_chain.map(|chain| chain.0),
+        assembly.chain.to_bytes(),
+        assembly.items_chain.map(|chain| chain.to_bytes()),
         items.succeeded,
         items.failed,
         items.cancelled,
@@ -143,6 +165,6 @@ async fn next_stage(tx: &mut Tx, job: JobId, stage_items: u64, last_stage: bool)
             stage_valid_items = 0, stage_valid_units = 0, stage_fuel = 0, stage_compute_us = 0, stage_output_bytes = 0,
             assembled = 0, chain = $4, to_assemble = $5
         WHERE id = $1";
-    tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().0, stage_items == 0]).await?;
+    tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().to_bytes(), stage_items == 0]).await?;
     Ok(())
 }

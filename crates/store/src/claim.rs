@@ -11,7 +11,8 @@ use crate::specs;
 use crate::sql::{Lock, Row, Tx, Value, values};
 
 /// What makes a job worth claiming at the time $1.
-const WORTH: &str = "j.state = 'running' AND j.cancel_requested = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
+const WORTH: &str =
+    "j.state = 'running' AND j.ending IS NULL AND j.cancel_requested = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
     AND (j.cursor_item < j.stage_items
         OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))";
 

@@ -103,11 +103,11 @@ async fn stored_cursors(tx: &mut Tx, jobs: &BTreeSet<JobId>) -> Result<BTreeMap<
         return Ok(BTreeMap::new());
     }
     let places: Vec<String> = (1..=jobs.len()).map(|n| format!("${n}")).collect();
-    let sql = format!("SELECT id, next_unit, stage, state FROM jobs WHERE id IN ({}) ORDER BY id", places.join(", "));
+    let sql = format!("SELECT id, next_unit, stage, state, ending FROM jobs WHERE id IN ({}) ORDER BY id", places.join(", "));
     let rows = tx.all_locked(&sql, jobs.iter().map(|job| Value::from(*job)).collect()).await?;
     let mut stored = BTreeMap::new();
     for row in &rows {
-        if row.text(3)? == "running" {
+        if row.text(3)? == "running" && row.opt_text(4)?.is_none() {
             stored.insert(row.job(0)?, (row.number(1)?, row.number(2)?));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ports::store::{JobFacts, JobProgress, JobSums, ReplicaFacts, ReplicaState, UnitFacts, UnitState};
+use ports::store::{JobFacts, JobProgress, JobSums, ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
 use protocol::job::JobState;
 use protocol::reply::UsageSummary;
 use protocol::{Fuel, JobId, MeterId, ReplicaKey, UnitKey};
@@ -45,9 +45,9 @@ pub(crate) struct Tally {
 pub(crate) const JOB: &str = "SELECT id, customer, correlation_id, content_type, traceparent, meter, state, next_unit,
     admitted_at, deadline_at, cancel_requested, stage,
     stage_valid_items, stage_valid_units, stage_fuel, stage_compute_us, stage_output_bytes,
-    items_succeeded, items_failed, valid_units, replicas, fuel, bytes, compute_us, wasted_us, failed_units, last_reason";
+    items_succeeded, items_failed, valid_units, replicas, fuel, bytes, compute_us, wasted_us, failed_units, last_reason, ending";
 /// How many columns [`JOB`] has.
-pub(crate) const JOB_COLUMNS: usize = 27;
+pub(crate) const JOB_COLUMNS: usize = 28;
 
 /// Reads jobs under lock, those that are there.
 pub(crate) async fn jobs(tx: &mut Tx, kept: &Specs, jobs: &BTreeSet<JobId>) -> Result<Vec<(JobFacts, Tally)>, Fault> {
@@ -72,6 +72,7 @@ pub(crate) fn read_job(row: &Row, spec: protocol::job::JobSpec) -> Result<(JobFa
         admitted_at: row.time(8)?,
         deadline_at: row.opt_time(9)?,
         cancel_requested: row.flag(10)?,
+        ending: row.opt_text(27)?.map(|text| JobState::of(&text)).transpose()?,
     };
     let tally = Tally {
         stage: row.number(11)?,
@@ -108,7 +109,7 @@ pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Vec<UnitFa
     let with = "WITH k (job, unit) AS (VALUES";
     let select_units = ") SELECT u.job, u.unit, u.stage, u.first_item, u.end_item, u.byte_from, u.byte_to, u.state
         FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit";
-    let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output
+    let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output, r.input_bytes
         FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit";
     let mut units = BTreeMap::new();
     for row in &tx.all_many(with, rows.clone(), select_units).await? {
@@ -143,8 +144,9 @@ fn read_unit(row: &Row) -> Result<UnitFacts, Fault> {
 fn read_replica(row: &Row) -> Result<ReplicaFacts, Fault> {
     let meter: Option<MeterId> = row.opt_parsed(6)?;
     let fuel: Option<Fuel> = if row.opt_int(7)?.is_some() { Some(row.fuel(7)?) } else { None };
+    let input_bytes = row.opt_number(9)?.unwrap_or_default();
     let vote = match (meter, fuel, row.opt_digest(8)?) {
-        (Some(meter), Some(fuel), Some(output)) => Some((meter, fuel, output)),
+        (Some(meter), Some(fuel), Some(output)) => Some(Vote { meter, fuel, input_bytes, output }),
         _ => None,
     };
     Ok(ReplicaFacts {

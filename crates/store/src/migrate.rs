@@ -8,7 +8,8 @@ use crate::connect::{Pools, SqlStore};
 use crate::fault::Fault;
 
 /// The migrations in order: version, name, text. A released text is never changed; a change is a further migration.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "grid", include_str!("../migrations/0001_grid.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] =
+    [(1, "grid", include_str!("../migrations/0001_grid.sql")), (2, "ending", include_str!("../migrations/0002_ending.sql"))];
 
 /// The way out of every mismatch.
 const NEWER: &str = "the database was migrated by a newer version of offpeak: use that version or restore a backup";

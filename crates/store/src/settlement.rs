@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ports::store::{ReplicaEnd, ReplicaState, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled, UnitState};
+use ports::store::{ReplicaEnd, ReplicaState, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled, UnitState, Vote};
 use protocol::usage::Usage;
 use protocol::{JobId, Micros, ReplicaKey, UnitKey};
 
@@ -164,7 +164,8 @@ impl<'a> Writer<'a> {
         let due = self.due.into_iter().filter(|(key, _)| !self.ended.contains(&key.unit_key())).collect();
         write_replicas(tx, self.replicas).await?;
         insert_due(tx, due).await?;
-        let close = ") UPDATE replicas SET state = 'interrupted', meter = NULL, fuel = NULL, output = NULL FROM k
+        let close =
+            ") UPDATE replicas SET state = 'interrupted', meter = NULL, fuel = NULL, input_bytes = NULL, output = NULL FROM k
             WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.replica = k.replica";
         tx.run_many("WITH k (job, unit, replica) AS (VALUES", closed, close).await?;
         self.splits.write(tx).await?;
@@ -201,19 +202,19 @@ fn count_valid(tally: &mut Tally, unit: &UnitFacts, usage: &Usage, failed: u64, 
 
 async fn write_replicas(tx: &mut Tx, ends: BTreeMap<ReplicaKey, ReplicaEnd>) -> Result<(), Fault> {
     let row = |end: ReplicaEnd| {
-        let (meter, fuel, output) = match end.vote {
-            Some((meter, fuel, output)) => (Some(meter), Some(fuel), Some(output)),
-            None => (None, None, None),
+        let (meter, fuel, bytes, output) = match end.vote {
+            Some(Vote { meter, fuel, input_bytes, output }) => (Some(meter), Some(fuel), Some(input_bytes), Some(output)),
+            None => (None, None, None, None),
         };
         let ReplicaKey { job, unit, replica } = end.key;
         let (state, host) = (end.state.text(), end.host.as_ref());
-        values![job, unit, replica, state, host, meter.as_ref(), fuel, output, end.reason, end.compute_us]
+        values![job, unit, replica, state, host, meter.as_ref(), fuel, bytes, output, end.reason, end.compute_us]
     };
     tx.run_many(
-        "WITH k (job, unit, replica, state, host, meter, fuel, output, reason, compute_us) AS (VALUES",
+        "WITH k (job, unit, replica, state, host, meter, fuel, bytes, output, reason, compute_us) AS (VALUES",
         ends.into_values().map(row).collect(),
         ") UPDATE replicas SET state = k.state, host = COALESCE(k.host, replicas.host), meter = COALESCE(k.meter, replicas.meter),
-            fuel = COALESCE(k.fuel, replicas.fuel), output = COALESCE(k.output, replicas.output), reason = k.reason,
+            fuel = COALESCE(k.fuel, replicas.fuel), input_bytes = COALESCE(k.bytes, replicas.input_bytes), output = COALESCE(k.output, replicas.output), reason = k.reason,
             compute_us = replicas.compute_us + k.compute_us
         FROM k WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.replica = k.replica",
     )

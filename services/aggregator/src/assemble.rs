@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ports::broker::{Outgoing, Properties};
-use ports::store::{Assembly, AssemblyView, JobFacts, OutboxMessage, StageStep, StoreError};
+use ports::store::{Assembly, AssemblyView, JobFacts, OutboxMessage, StageStep, StoreError, UnitState};
 use protocol::address::CONTROL_EXCHANGE;
 use protocol::job::{Delivery, DropJob, ItemCounts, JobState};
 use protocol::reply::{Completed, Part, Progress as ProgressReply};
@@ -79,7 +79,9 @@ pub(crate) async fn run(
 /// What the transaction tells beyond what it writes.
 #[derive(Default)]
 struct Aftermath {
-    ended: Option<(JobState, CustomerName)>,
+    ended: Option<JobState>,
+    cut_short: bool,
+    customer: Option<CustomerName>,
     error: Option<String>,
 }
 
@@ -100,8 +102,12 @@ async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreErr
             aggregator.metrics.invariants_broken.with_label_values(&["assembly"]).inc();
             return Ok(());
         }
-        if let Some((state, customer)) = aftermath.ended {
-            ended(aggregator, job, state, customer).await;
+        if let Some(customer) = aftermath.customer {
+            match aftermath.ended {
+                Some(state) => ended(aggregator, job, state, &customer),
+                None if aftermath.cut_short => announce_drop(aggregator, job, customer).await,
+                None => {}
+            }
         }
         if more != Some(true) {
             return Ok(());
@@ -109,7 +115,7 @@ async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreErr
     }
 }
 
-async fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: CustomerName) {
+fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: &CustomerName) {
     let how = match state {
         JobState::Running => "running",
         JobState::Completed => "completed",
@@ -118,9 +124,10 @@ async fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: C
     };
     tracing::info!(job = %job, customer = %customer, "job {job} of {customer} is {how}");
     aggregator.metrics.jobs_ended.with_label_values(&[how]).inc();
-    if state == JobState::Completed {
-        return;
-    }
+}
+
+/// Tells workers not to compute what is left of the job.
+async fn announce_drop(aggregator: &Aggregator, job: JobId, customer: CustomerName) {
     let Ok(body) = (DropJob { job, customer }).to_bytes(Format::MessagePack) else { return };
     let properties = Properties {
         message_id: format!("{job}.drop"),
@@ -137,8 +144,11 @@ async fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: C
 fn decide(view: &AssemblyView, now: Micros, told: &mut Aftermath) -> Assembly {
     match draft(view, now) {
         Ok(assembly) => {
-            if let StageStep::End { state, .. } = &assembly.step {
-                told.ended = Some((*state, view.job.customer.clone()));
+            told.customer = Some(view.job.customer.clone());
+            match &assembly.step {
+                StageStep::End { state, .. } => told.ended = Some(*state),
+                StageStep::Cancel { .. } => told.cut_short = true,
+                StageStep::Stay | StageStep::Next { .. } => {}
             }
             assembly
         }
@@ -164,18 +174,23 @@ fn unchanged(view: &AssemblyView) -> Assembly {
 
 fn draft(view: &AssemblyView, now: Micros) -> Result<Assembly, String> {
     let mut assembly = unchanged(view);
-    let mut progress = Progress { items: view.assembled, chain: view.chain, succeeded: 0, failed: 0 };
+    let mut progress = Progress { items: view.assembled, chain: view.chain, ..Progress::default() };
     for (first, end, state, output) in &view.units {
         progress.take((*first, *end, *state, output)).map_err(|e| e.to_string())?;
-        if view.job.spec.delivery == Delivery::Parts && view.last_stage {
+        let has_output = matches!(state, UnitState::Valid | UnitState::Failed);
+        if view.job.spec.delivery == Delivery::Parts && view.last_stage && has_output {
             parts(view, *first, output, &mut assembly)?;
         }
+    }
+    if view.job.ending.is_some() && view.units.is_empty() {
+        progress.cancel(view.stage_items - view.assembled);
     }
     assembly.assembled = progress.items;
     assembly.chain = progress.chain;
     if view.stage == 0 {
         assembly.items.succeeded += progress.succeeded;
         assembly.items.failed += progress.failed;
+        assembly.items.cancelled += progress.cancelled;
     }
     let stage_done = progress.items == view.stage_items;
     if stage_done && view.stage == 0 {
@@ -187,26 +202,30 @@ fn draft(view: &AssemblyView, now: Micros) -> Result<Assembly, String> {
 }
 
 fn next_step(view: &AssemblyView, assembly: &Assembly, stage_done: bool, now: Micros) -> StageStep {
+    if let Some(state) = view.job.ending {
+        // What is assembled above stage 0 is of no use without the rest.
+        return if stage_done || view.stage > 0 { end(view, assembly, state) } else { StageStep::Stay };
+    }
     if stage_done {
         return match assemble::next_stage(view.stage_items, view.last_stage) {
             Some(stage_items) => StageStep::Next { stage_items, last_stage: assemble::is_last(stage_items) },
-            None => end(view, assembly, JobState::Completed, assembly.items.succeeded, assembly.items.failed),
+            None => end(view, assembly, JobState::Completed),
         };
     }
-    let early = if view.job.cancel_requested {
-        JobState::Cancelled
+    if view.job.cancel_requested {
+        StageStep::Cancel { state: JobState::Cancelled }
     } else if view.job.deadline_at.is_some_and(|deadline| deadline <= now) {
-        JobState::Expired
+        StageStep::Cancel { state: JobState::Expired }
     } else {
-        return StageStep::Stay;
-    };
-    end(view, assembly, early, view.sums.items_succeeded, view.sums.items_failed)
+        StageStep::Stay
+    }
 }
 
-fn end(view: &AssemblyView, assembly: &Assembly, state: JobState, succeeded: u64, failed: u64) -> StageStep {
+fn end(view: &AssemblyView, assembly: &Assembly, state: JobState) -> StageStep {
+    let reduced = state == JobState::Completed || (view.last_stage && view.stage == 0);
+    let output = if reduced { assembly.chain } else { assemble::no_result() };
     let items_chain = assembly.items_chain.unwrap_or(assembly.chain);
-    let certificate = assemble::certificate(view.items.submitted, succeeded, failed, items_chain, assembly.chain);
-    StageStep::End { state, certificate }
+    StageStep::End { state, certificate: assemble::certificate(assembly.items, items_chain, output) }
 }
 
 fn parts(view: &AssemblyView, first: u64, output: &[u8], assembly: &mut Assembly) -> Result<(), String> {

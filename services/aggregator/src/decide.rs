@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
 use protocol::input::Input;
 use protocol::outcome::{Computed, Outcome, OutcomeResult};
+use protocol::unit::Slice;
 use protocol::usage::Usage;
 use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
@@ -23,6 +24,7 @@ pub(crate) const WASTED_US: &str = "wasted_us";
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) key: ReplicaKey,
+    slice: Slice,
     host: HostId,
     finding: Finding,
     computed: Option<Computed>,
@@ -32,7 +34,7 @@ pub(crate) struct Arrived {
 impl Arrived {
     pub(crate) fn new(outcome: Outcome) -> Self {
         let finding = settle::examine(&outcome);
-        let Outcome { replica, host, result, compute_us } = outcome;
+        let Outcome { replica, slice, host, result, compute_us } = outcome;
         let computed = match result {
             OutcomeResult::Computed(computed) => Some(computed),
             OutcomeResult::AppFailed { .. }
@@ -41,7 +43,7 @@ impl Arrived {
             | OutcomeResult::Refused { .. }
             | OutcomeResult::Dead { .. } => None,
         };
-        Self { key: replica, host, finding, computed, compute_us }
+        Self { key: replica, slice, host, finding, computed, compute_us }
     }
 
     /// What it says, as a metric's label.
@@ -78,6 +80,10 @@ impl Decision {
                 tracing::debug!("an outcome of {} belongs to no unit here", arrived.key);
                 continue;
             };
+            if unit.slice() != arrived.slice {
+                tracing::warn!("an outcome of {} is of other items than the unit has now, and is ignored", arrived.key);
+                continue;
+            }
             let mut judged = unit.clone();
             let judgement = judge(&mut judged, job, arrived);
             match judgement.end {
@@ -140,22 +146,19 @@ fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
 
 fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitSettled> {
     let computed = arrived.computed.as_ref()?;
-    let failed_items = match &arrived.finding {
-        Finding::Computed { failed_items, .. } => *failed_items,
-        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => 0,
-    };
-    let output_bytes = u64::try_from(computed.output.len()).unwrap_or(u64::MAX);
+    let Finding::Computed { failed_items, output_bytes, .. } = &arrived.finding else { return None };
     let usage = Usage {
         unit: unit.key,
         customer: job.customer.clone(),
         pool: job.spec.pool.clone(),
         meter: computed.meter.clone(),
         fuel: computed.fuel,
-        bytes: computed.input_bytes.saturating_add(output_bytes),
+        bytes: computed.input_bytes.saturating_add(*output_bytes),
         output: computed.digest,
         recorded_at: now,
     };
-    let end = UnitEnd::Valid { usage, output: computed.output.clone(), failed_items, compute_us: arrived.compute_us };
+    let end =
+        UnitEnd::Valid { usage, output: computed.output.clone(), failed_items: *failed_items, compute_us: arrived.compute_us };
     Some(UnitSettled { key: unit.key, end })
 }
 

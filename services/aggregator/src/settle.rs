@@ -55,6 +55,7 @@ fn dead(work: &Work, delivery: &Delivery) -> Outcome {
     let cause = cause.map_or("the broker gave up on the unit: its workers died under it", |(_, cause)| cause.as_str());
     Outcome {
         replica: work.replica,
+        slice: work.slice,
         host: nobody(),
         result: OutcomeResult::Dead { reason: bounded_reason(cause.to_owned()) },
         compute_us: 0,

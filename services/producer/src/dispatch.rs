@@ -12,21 +12,19 @@ use ports::store::StoreError;
 use protocol::{Micros, PoolName, ReplicaKey, address};
 use rules::fair::FairShare;
 use rules::lanes::{self, Lanes};
+use rules::retry;
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
 use tokio::sync::Notify;
 
 use crate::Producer;
+use crate::expiry::Expiry;
 use crate::inputs::InputError;
 use crate::lot::{Lot, Runner};
 
 /// Jobs claimed at once; the oldest first, so that the rest follows.
 const MAX_JOBS: u32 = 256;
-/// Replicas expired in one step.
-const MAX_EXPIRED: u32 = 1_000;
-/// How often lost replicas are looked for.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// What the broker does not take for this long stays due and is sent again.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,7 +48,7 @@ pub(crate) enum DispatchError {
 /// Runs until stopped, then gives the leases back.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let idle = Duration::from_millis(producer.settings.idle_ms);
-    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expired_at: Micros(0) };
+    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expiry: Expiry::default() };
     while !stopping.is_cancelled() {
         let dispatcher = tokio::sync::Mutex::new(&mut dispatcher);
         let round = || async { dispatcher.lock().await.round().await };
@@ -74,14 +72,14 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
 struct Dispatcher {
     producer: Producer,
     fair: BTreeMap<PoolName, FairShare>,
-    expired_at: Micros,
+    expiry: Expiry,
 }
 
 impl Dispatcher {
     /// One round over all pools; whether anything was sent, so that another should follow at once.
     async fn round(&mut self) -> Result<bool, DispatchError> {
         let now = self.producer.clock.now();
-        self.expire(now).await?;
+        self.expiry.look(&self.producer, now).await?;
         let until = now.plus(Duration::from_millis(self.producer.settings.lease_ms));
         let claimed = self.producer.store.claim_jobs(&self.producer.name, now, until, MAX_JOBS).await?;
         let mut pools: BTreeMap<PoolName, Vec<Runner>> = BTreeMap::new();
@@ -95,22 +93,10 @@ impl Dispatcher {
         Ok(sent)
     }
 
-    async fn expire(&mut self, now: Micros) -> Result<(), DispatchError> {
-        if now.since(self.expired_at) < EXPIRE_EVERY {
-            return Ok(());
-        }
-        let lost = self.producer.store.expire_replicas(now, MAX_EXPIRED, false).await?;
-        if lost > 0 {
-            tracing::warn!("{lost} replicas were not answered in time and are due again");
-            self.producer.metrics.replicas_lost.inc_by(lost.into());
-        }
-        self.expired_at = now;
-        Ok(())
-    }
-
     /// Fills one pool's lanes: records a lot, sends it, marks what was confirmed.
     async fn pool(&mut self, pool: &PoolName, mut runners: Vec<Runner>, now: Micros) -> Result<bool, DispatchError> {
-        let mut lanes = self.lanes(pool, &runners).await?;
+        let mean_unit_ms = mean_unit_ms(&runners);
+        let mut lanes = self.lanes(pool, mean_unit_ms).await?;
         if lanes.room() == 0 {
             return Ok(false);
         }
@@ -130,15 +116,11 @@ impl Dispatcher {
             let Some(runner) = best else { break };
             lot.take(&self.producer, runner, &mut lanes).await?;
         }
-        self.send(pool, lot).await
+        self.send(pool, lot, mean_unit_ms).await
     }
 
-    async fn lanes(&self, pool: &PoolName, runners: &[Runner]) -> Result<Lanes, DispatchError> {
+    async fn lanes(&self, pool: &PoolName, mean_unit_ms: Option<u64>) -> Result<Lanes, DispatchError> {
         let Some(settings) = self.producer.settings.pools.get(pool) else { return Ok(Lanes::default()) };
-        let (units, us) = runners.iter().fold((0_u64, 0_u64), |(units, us), runner| {
-            (units.saturating_add(runner.job.progress.units), us.saturating_add(runner.job.progress.compute_us))
-        });
-        let mean_unit_ms = us.checked_div(units).map(|us| us / 1_000);
         let mut rooms = Vec::with_capacity(usize::from(settings.lanes));
         let (mut ready, mut consumers) = (0_u32, 0_u32);
         for lane in 0..settings.lanes {
@@ -155,7 +137,7 @@ impl Dispatcher {
         Ok(Lanes::new(rooms))
     }
 
-    async fn send(&self, pool: &PoolName, lot: Lot) -> Result<bool, DispatchError> {
+    async fn send(&self, pool: &PoolName, lot: Lot, mean_unit_ms: Option<u64>) -> Result<bool, DispatchError> {
         let (step, messages) = lot.finish();
         if messages.is_empty() {
             return Ok(false);
@@ -173,12 +155,33 @@ impl Dispatcher {
         };
         let stored = keys.into_iter().zip(confirms).filter(|(_, confirm)| *confirm == Confirm::Stored);
         let sent: Vec<ReplicaKey> = stored.map(|(key, _)| key).collect();
-        let deadline = self.producer.clock.now().plus(Duration::from_millis(self.producer.settings.replica_deadline_ms));
-        self.producer.store.mark_sent(&sent, deadline).await?;
+        self.mark_sent(&sent, mean_unit_ms).await?;
         let count = u64::try_from(sent.len()).unwrap_or(0);
         self.producer.metrics.replicas_sent.with_label_values(&[pool.as_str()]).inc_by(count);
         Ok(count > 0)
     }
+
+    /// Records what the broker has, with the time until which it is waited for.
+    async fn mark_sent(&self, sent: &[ReplicaKey], mean_unit_ms: Option<u64>) -> Result<(), StoreError> {
+        let longest = Duration::from_millis(self.producer.settings.replica_deadline_ms);
+        let mut by_patience: BTreeMap<Duration, Vec<ReplicaKey>> = BTreeMap::new();
+        for key in sent {
+            by_patience.entry(retry::patience(mean_unit_ms, key.replica, longest)).or_default().push(*key);
+        }
+        let now = self.producer.clock.now();
+        for (patience, keys) in by_patience {
+            self.producer.store.mark_sent(&keys, now.plus(patience)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How long the units of these jobs compute, as far as it was measured.
+fn mean_unit_ms(runners: &[Runner]) -> Option<u64> {
+    let (units, us) = runners.iter().fold((0_u64, 0_u64), |(units, us), runner| {
+        (units.saturating_add(runner.job.progress.units), us.saturating_add(runner.job.progress.compute_us))
+    });
+    us.checked_div(units).map(|us| us / 1_000)
 }
 
 /// Of each customer only the contender with the dearest next unit is put to the round robin.

@@ -5,6 +5,7 @@ mod apps;
 mod blobs;
 mod check;
 mod dispatch;
+mod expiry;
 mod inputs;
 mod intake;
 mod lot;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ports::broker::{Outgoing, Properties};
 use ports::store::{Assignment, ClaimedJob, Cursor, Dispatch, DueReplica, NewUnit};
 use protocol::address::{self, WORK_EXCHANGE};
-use protocol::unit::{Call, Items, Work};
+use protocol::unit::{Call, Items, Slice, Work};
 use protocol::{Format, JobId, Message, PoolName, ReplicaKey, UnitKey};
 use rules::fair::Contender;
 use rules::lanes::Lanes;
@@ -134,7 +134,8 @@ impl Lot {
         };
         let stretch = runner.stretch(due.stage, (due.first, due.end), due.bytes.0, false);
         let read = inputs::read(producer, stretch).await?;
-        let sheet = Sheet { stage: due.stage, first: due.first, items: read.items };
+        let slice = Slice { stage: due.stage, first: due.first, end: due.end };
+        let sheet = Sheet { slice, items: read.items };
         self.message(&runner.job, due.key, lane, &sheet)
     }
 
@@ -145,7 +146,8 @@ impl Lot {
         let stretch = runner.stretch(cursor.stage, (range.start, range.end), cursor.byte, true);
         let read = inputs::read(producer, stretch).await?;
         let key = UnitKey { job: runner.job.id, unit: cursor.unit };
-        let sheet = Sheet { stage: cursor.stage, first: range.start, items: read.items };
+        let slice = Slice { stage: cursor.stage, first: range.start, end: read.end };
+        let sheet = Sheet { slice, items: read.items };
         for (replica, lane) in (0..).zip(&placed) {
             self.message(&runner.job, key.replica(replica), *lane, &sheet)?;
         }
@@ -165,7 +167,7 @@ impl Lot {
     }
 
     fn message(&mut self, job: &ClaimedJob, replica: ReplicaKey, lane: u16, sheet: &Sheet) -> Result<(), DispatchError> {
-        let call = match (sheet.stage, job.last_stage) {
+        let call = match (sheet.slice.stage, job.last_stage) {
             (0, _) => Call::Map,
             (_, true) => Call::ReduceAndFinish,
             (_, false) => Call::Reduce,
@@ -175,7 +177,7 @@ impl Lot {
             customer: job.customer.clone(),
             brief: job.brief,
             call,
-            first: sheet.first,
+            slice: sheet.slice,
             items: sheet.items.clone(),
             time_limit_ms: self.time_limit_ms,
             traceparent: job.traceparent.clone(),
@@ -197,7 +199,6 @@ impl Lot {
 
 /// What a unit's replicas have in common.
 struct Sheet {
-    stage: u8,
-    first: u64,
+    slice: Slice,
     items: Items,
 }

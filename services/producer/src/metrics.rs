@@ -1,7 +1,7 @@
 //! What the producer counts.
 
 use service::Metrics;
-use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGaugeVec, MetricsError, SECONDS};
+use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, SECONDS};
 
 /// The producer's metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct ProducerMetrics {
     pub replicas_sent: IntCounterVec,
     /// Replicas whose deadline passed.
     pub replicas_lost: IntCounter,
+    /// Whether replicas are not taken for lost for now.
+    pub expiry_held: IntGauge,
     /// Units ready in the lanes, by pool.
     pub lane_depth: IntGaugeVec,
     /// Consumers of the lanes, by pool.
@@ -35,6 +37,10 @@ impl ProducerMetrics {
             units_cut: metrics.counter_with("units_cut_total", "Units cut from jobs.", &["pool"])?,
             replicas_sent: metrics.counter_with("replicas_sent_total", "Replicas confirmed by the broker.", &["pool"])?,
             replicas_lost: metrics.counter("replicas_lost_total", "Replicas whose deadline passed.")?,
+            expiry_held: metrics.gauge(
+                "expiry_held",
+                "1 while no replica is taken for lost, since the broker or the aggregators are slow to answer.",
+            )?,
             lane_depth: metrics.gauge_with("lane_ready_units", "Units ready in the pool's lanes.", &["pool"])?,
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,
             confirm_seconds: metrics.histogram("confirm_seconds", "Publishing work until its last confirm.", &SECONDS)?,

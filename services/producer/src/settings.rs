@@ -12,13 +12,16 @@ pub struct ProducerSettings {
     pub lease_ms: u64,
     /// A unit that computes longer is given back and cut in two.
     pub max_unit_ms: u32,
-    /// A replica is taken for lost so long after it was sent.
+    /// A replica is taken for lost so long after it was sent, or sooner where units are known to be short.
     pub replica_deadline_ms: u64,
     /// How long the dispatcher rests when there is nothing to dispatch.
     pub idle_ms: u64,
     /// The pools and how many lanes each has.
     #[serde(skip)]
     pub pools: BTreeMap<PoolName, PoolSettings>,
+    /// Over how many queues outcomes are spread.
+    #[serde(skip)]
+    pub shards: u16,
 }
 
 /// One pool.

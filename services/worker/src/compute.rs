@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ports::Execute;
 use ports::sandbox::{ExecuteError, Executed, Task};
-use protocol::frame::ItemFrame;
+use protocol::frame::{self, FrameError, ItemFrame};
 use protocol::input::Input;
 use protocol::outcome::{Computed, OutcomeResult, bounded_reason};
 use protocol::unit::{Items, Work};
@@ -44,21 +44,27 @@ pub(crate) async fn items(fetcher: &Fetcher, work: &Work) -> Result<Vec<u8>, Ite
 
 /// Runs the unit; what happened, and how long it computed.
 pub(crate) async fn run(execute: &dyn Execute, work: &Work, loaded: Loaded, items: Vec<u8>) -> (OutcomeResult, Duration) {
-    let input_bytes = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    let lengths = frame::lengths(&items);
     let time_limit = Duration::from_millis(work.time_limit_ms.into());
-    let task = Task { program: loaded.program, call: work.call, first: work.first, items, time_limit };
+    let task = Task { program: loaded.program, call: work.call, first: work.slice.first, items, time_limit };
     match execute.execute(task).await {
         Ok(executed) => {
             let compute = executed.compute;
-            (OutcomeResult::Computed(computed(executed, loaded.meter, input_bytes)), compute)
+            (computed(executed, loaded.meter, lengths), compute)
         }
         Err(error) => failed(&error),
     }
 }
 
-fn computed(executed: Executed, meter: MeterId, input_bytes: u64) -> Computed {
-    let digest = Digest::of(&executed.output);
-    Computed { meter, fuel: executed.fuel, digest, output: executed.output, input_bytes }
+fn computed(executed: Executed, meter: MeterId, lengths: Result<Vec<u64>, FrameError>) -> OutcomeResult {
+    let Executed { output, fuel, .. } = executed;
+    match lengths.and_then(|lengths| frame::succeeded_bytes(&lengths, &output)) {
+        Ok(input_bytes) => {
+            let digest = Digest::of(&output);
+            OutcomeResult::Computed(Computed { meter, fuel, digest, output, input_bytes })
+        }
+        Err(error) => OutcomeResult::TooLarge { reason: format!("unit's frames do not fit: {error}") },
+    }
 }
 
 fn failed(error: &ExecuteError) -> (OutcomeResult, Duration) {

@@ -192,7 +192,7 @@ impl Bench {
             metrics.unit_seconds.observe(compute.as_secs_f64());
         }
         let compute_us = u64::try_from(compute.as_micros()).unwrap_or(u64::MAX);
-        let outcome = Outcome { replica: work.replica, host: self.worker.host.clone(), result, compute_us };
+        let outcome = Outcome { replica: work.replica, slice: work.slice, host: self.worker.host.clone(), result, compute_us };
         let body = match outcome.to_bytes(Format::MessagePack) {
             Ok(body) => body,
             Err(error) => {

@@ -64,6 +64,8 @@ pub struct JobFacts {
     pub deadline_at: Option<Micros>,
     /// Whether its customer asked for its end.
     pub cancel_requested: bool,
+    /// How it will end before its time: nothing of it is open, and only what is decided is still assembled.
+    pub ending: Option<JobState>,
 }
 
 /// What a batch of outcomes is judged by, read under lock.
@@ -198,6 +200,11 @@ pub enum StageStep {
         stage_items: u64,
         /// Whether it is the last.
         last_stage: bool,
+    },
+    /// The job is cut short: its open units and replicas are cancelled, and what is not cut never will be.
+    Cancel {
+        /// How it will end.
+        state: JobState,
     },
     /// The job ends; open units and replicas are cancelled.
     End {

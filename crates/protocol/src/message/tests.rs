@@ -8,10 +8,11 @@ use crate::input::{Axis, Input};
 use crate::job::{Certificate, Delivery, ItemCounts, JobState, Limits, UnitSizing};
 use crate::outcome::{Computed, OutcomeResult};
 use crate::reply::{FieldError, UsageSummary};
-use crate::unit::{Call, Items};
+use crate::unit::{Call, Items, Slice};
 use crate::{CustomerName, Digest, Fuel, HostId, JobId, MeterId, PoolName, ReplicaKey, UnitKey, Value};
 
 /// One line a message: type, MessagePack in hexadecimal, JSON.
+const SLICE: Slice = Slice { stage: 1, first: 64, end: 65 };
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/v1.txt");
 
 fn golden() -> String {
@@ -93,7 +94,7 @@ fn golden_messages_are_written_and_read_as_ever() {
         customer: CustomerName::new("acme").unwrap(),
         brief: Digest::of(b"brief"),
         call: Call::ReduceAndFinish,
-        first: 64,
+        slice: SLICE,
         items: Items::Frame(vec![0, 0, 0, 0]),
         time_limit_ms: 300_000,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
@@ -105,7 +106,8 @@ fn golden_messages_are_written_and_read_as_ever() {
         output: vec![0, 0, 0, 0],
         input_bytes: 4,
     };
-    check(&Outcome { replica: replica(), host: host(), result: OutcomeResult::Computed(computed), compute_us: 5_000_000 });
+    let result = OutcomeResult::Computed(computed);
+    check(&Outcome { replica: replica(), slice: SLICE, host: host(), result, compute_us: 5_000_000 });
     check(&DropJob { job: job(), customer: CustomerName::new("acme").unwrap() });
     check(&GetBlob { digest: Digest::of(b"abc"), offset: 1 << 20, host: host() });
     check(&BlobPart { digest: Digest::of(b"abc"), offset: 0, size: Some(3), data: b"abc".to_vec() });
@@ -152,7 +154,7 @@ fn outcome_result() -> impl Strategy<Value = OutcomeResult> {
 proptest! {
     #[test]
     fn outcomes_read_back(unit: u32, replica: u16, result in outcome_result(), compute_us: u64) {
-        let outcome = Outcome { replica: UnitKey { job: job(), unit }.replica(replica), host: host(), result, compute_us };
+        let outcome = Outcome { replica: UnitKey { job: job(), unit }.replica(replica), slice: SLICE, host: host(), result, compute_us };
         for format in [Format::MessagePack, Format::Json] {
             prop_assert_eq!(&Outcome::from_bytes(&outcome.to_bytes(format).unwrap(), format).unwrap(), &outcome);
         }
@@ -162,7 +164,8 @@ proptest! {
     fn work_reads_back(first: u64, start: u64, end: u64, frame: Vec<u8>, inline: bool, time_limit_ms: u32) {
         let items = if inline { Items::Frame(frame) } else { Items::Range { start, end } };
         let customer = CustomerName::new("a").unwrap();
-        let work = Work { replica: replica(), customer, brief: Digest::of(b""), call: Call::Map, first, items, time_limit_ms, traceparent: None };
+        let slice = Slice { first, ..SLICE };
+        let work = Work { replica: replica(), customer, brief: Digest::of(b""), call: Call::Map, slice, items, time_limit_ms, traceparent: None };
         for format in [Format::MessagePack, Format::Json] {
             prop_assert_eq!(&Work::from_bytes(&work.to_bytes(format).unwrap(), format).unwrap(), &work);
         }

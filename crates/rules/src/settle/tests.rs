@@ -32,8 +32,13 @@ fn judged(unit: &mut UnitFacts, policy: &Policy, replica: u16, from: u16, findin
 }
 
 fn answer(output: &[u8]) -> Finding {
-    let vote = (MeterId::new("m-1").unwrap(), Fuel::new(7).unwrap(), Digest::of(output));
-    Finding::Computed { vote, entries: 4, failed_items: 0 }
+    let (meter, fuel) = (MeterId::new("m-1").unwrap(), Fuel::new(7).unwrap());
+    Finding::Computed {
+        vote: Vote { meter, fuel, input_bytes: 32, output: Digest::of(output) },
+        entries: 4,
+        failed_items: 0,
+        output_bytes: 8,
+    }
 }
 
 #[test]
@@ -109,11 +114,13 @@ fn a_late_answer_of_a_lost_replica_is_used() {
 #[test]
 fn another_meter_and_a_wrong_count_of_items_are_no_votes() {
     let (mut unit, policy) = (unit(1), policy(1));
-    let foreign = (MeterId::new("m-2").unwrap(), Fuel::ZERO, Digest::of(b""));
-    let judgement = judged(&mut unit, &policy, 0, 0, Finding::Computed { vote: foreign, entries: 4, failed_items: 0 });
+    let meter = MeterId::new("m-2").unwrap();
+    let foreign = Vote { meter, fuel: Fuel::ZERO, input_bytes: 0, output: Digest::of(b"") };
+    let judgement =
+        judged(&mut unit, &policy, 0, 0, Finding::Computed { vote: foreign, entries: 4, failed_items: 0, output_bytes: 0 });
     assert_eq!((judgement.end, judgement.due.len()), (None, 1));
-    let vote = (policy.meter.clone(), Fuel::ZERO, Digest::of(b""));
-    let judgement = judged(&mut unit, &policy, 1, 0, Finding::Computed { vote, entries: 3, failed_items: 0 });
+    let vote = Vote { meter: policy.meter.clone(), fuel: Fuel::ZERO, input_bytes: 0, output: Digest::of(b"") };
+    let judgement = judged(&mut unit, &policy, 1, 0, Finding::Computed { vote, entries: 3, failed_items: 0, output_bytes: 0 });
     assert_eq!((judgement.end, judgement.due.len()), (None, 1));
 }
 
@@ -125,6 +132,7 @@ fn an_outcome_is_examined_down_to_its_frame() {
     let output = frame.finish();
     let outcome = |digest, output: &[u8]| Outcome {
         replica: unit(1).key.replica(0),
+        slice: unit(1).slice(),
         host: host(0),
         result: OutcomeResult::Computed(protocol::outcome::Computed {
             meter: policy(1).meter,

@@ -69,6 +69,12 @@ impl From<Option<u16>> for Value {
     }
 }
 
+impl From<Option<u64>> for Value {
+    fn from(value: Option<u64>) -> Self {
+        Self::Int(value.map(int))
+    }
+}
+
 impl From<Option<Fuel>> for Value {
     fn from(value: Option<Fuel>) -> Self {
         Self::Int(value.map(|fuel| int(fuel.get())))

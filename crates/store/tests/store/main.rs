@@ -6,6 +6,7 @@
     reason = "test code: a failure is a panic with its place, a measurement is printed"
 )]
 
+mod agree;
 mod alone;
 mod durable;
 mod speed;

@@ -26,13 +26,19 @@ impl State {
         let next_stage = job.check_step(&assembly.step)?;
         let page_end = view.units.last().map_or(view.assembled, |(_, end, _, _)| *end);
         let left = assembly.assembled < page_end;
-        let more = full || (left && assembly.assembled > view.assembled);
+        let ending = view.job.ending.is_some() || matches!(assembly.step, StageStep::Cancel { .. });
+        let more = ending || full || (left && assembly.assembled > view.assembled);
         job.advance(&assembly);
         job.to_assemble = more || left;
         let more = match assembly.step {
             StageStep::Stay => more,
             StageStep::Next { stage_items, last_stage } => {
                 job.begin_stage(next_stage, stage_items, last_stage);
+                true
+            }
+            StageStep::Cancel { state } => {
+                job.ending = Some(state);
+                job.close_open();
                 true
             }
             StageStep::End { state, certificate } => {
@@ -95,8 +101,10 @@ impl Job {
         let id = self.admitted.id;
         match step {
             StageStep::Next { .. } => next.ok_or_else(|| Refused(format!("job {id} has no number left for a further stage"))),
-            StageStep::End { state, .. } if !state.is_terminal() => Err(Refused(format!("job {id} cannot end as {state:?}"))),
-            StageStep::Stay | StageStep::End { .. } => Ok(next.unwrap_or(u8::MAX)),
+            StageStep::Cancel { state } | StageStep::End { state, .. } if !state.is_terminal() => {
+                Err(Refused(format!("job {id} cannot end as {state:?}")))
+            }
+            StageStep::Stay | StageStep::Cancel { .. } | StageStep::End { .. } => Ok(next.unwrap_or(u8::MAX)),
         }
     }
 
@@ -126,6 +134,11 @@ impl Job {
         self.state = state;
         self.ended = Some((now, certificate));
         self.to_assemble = false;
+        self.close_open();
+    }
+
+    /// Nothing of the job is cut, sent or settled any more.
+    fn close_open(&mut self) {
         self.lease = None;
         self.due.clear();
         self.sent.clear();

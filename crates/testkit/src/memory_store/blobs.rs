@@ -15,11 +15,14 @@ use super::MemoryStore;
 const PART: u64 = 1 << 20;
 const _: () = assert!(PART_BYTES == 1 << 20, "PART and PART_BYTES differ");
 
+/// Parts by where they begin.
+type Parts = BTreeMap<u64, Arc<[u8]>>;
+
 /// All blobs.
 #[derive(Clone, Default)]
 pub(super) struct Blobs {
-    /// Parts by where they begin, of blobs by digest and the size that was said.
-    parts: BTreeMap<(Digest, u64), BTreeMap<u64, Arc<[u8]>>>,
+    /// The parts of blobs, by digest and the size that was said.
+    parts: BTreeMap<(Digest, u64), Parts>,
     /// The sizes of blobs that are wholly there and checked.
     whole: BTreeMap<Digest, u64>,
 }
@@ -63,7 +66,9 @@ impl Blobs {
             return true;
         }
         let mut writer = DigestWriter::default();
-        parts.values().for_each(|part| writer.update(part));
+        for part in parts.values() {
+            writer.update(part);
+        }
         let right = writer.finish() == digest;
         if right {
             self.whole.insert(digest, size);

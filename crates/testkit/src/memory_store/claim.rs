@@ -62,7 +62,7 @@ impl Job {
     fn is_worth_claiming(&self, now: Micros) -> bool {
         let late = self.admitted.deadline_at.is_some_and(|deadline| deadline <= now);
         let work = self.cursor.0 < self.stage_items || self.due_by(now).next().is_some();
-        !self.cancel_requested && !late && work
+        self.ending.is_none() && !self.cancel_requested && !late && work
     }
 
     /// Replicas that are due at that time.

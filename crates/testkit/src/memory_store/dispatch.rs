@@ -79,7 +79,7 @@ impl State {
     /// Whether the job has ended, or another producer has cut from it meanwhile.
     fn has_moved(&self, (job, unit, cursor): &(JobId, u32, Cursor)) -> bool {
         let job = self.running.get(job).and_then(|job| self.jobs.get(job));
-        job.is_none_or(|job| (job.tally.next_unit, job.tally.stage) != (*unit, cursor.stage))
+        job.is_none_or(|job| job.ending.is_some() || (job.tally.next_unit, job.tally.stage) != (*unit, cursor.stage))
     }
 
     /// Each unit must be of a job, and new by its number and by its place.

@@ -14,6 +14,8 @@ pub(super) struct Job {
     pub(super) admitted: Arc<NewJob>,
     pub(super) state: JobState,
     pub(super) cancel_requested: bool,
+    /// How it will end before its time.
+    pub(super) ending: Option<JobState>,
     /// Whether something happened that assembling has not yet seen.
     pub(super) to_assemble: bool,
     pub(super) stage_items: u64,
@@ -90,6 +92,7 @@ impl Job {
         Self {
             state: JobState::Running,
             cancel_requested: false,
+            ending: None,
             to_assemble: admitted.items == 0,
             stage_items: admitted.items,
             last_stage: !admitted.spec.reduce,
@@ -127,6 +130,7 @@ impl Job {
             admitted_at: admitted.admitted_at,
             deadline_at: admitted.deadline_at,
             cancel_requested: self.cancel_requested,
+            ending: self.ending,
         }
     }
 

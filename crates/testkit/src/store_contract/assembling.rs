@@ -2,7 +2,7 @@
 
 use ports::store::{NewJob, StageStep, UnitEnd, UnitSettled, UnitState};
 use protocol::job::{ItemCounts, JobState};
-use protocol::{Digest, JobId, OutputChain, UnitKey};
+use protocol::{JobId, OutputChain, UnitKey};
 use uuid::Uuid;
 
 use super::world::{NOW, World, assembled, at, certificate, computed, cut, ended};
@@ -60,7 +60,7 @@ pub async fn stages_follow_each_other(world: World) {
     let job = world.admit_job(new).await;
     let units = world.sent(job, &[0, 2, 4]).await;
     world.settle_valid(&units).await;
-    let items_chain = OutputChain(Digest::of(b"all items"));
+    let items_chain = OutputChain::from_bytes(&[7; 40]).unwrap();
     let decide = move |view: &ports::store::AssemblyView| {
         assert!(!view.last_stage);
         let step = StageStep::Next { stage_items: 2, last_stage: true };
@@ -125,6 +125,35 @@ pub async fn cancelling_ends_what_is_open(world: World) {
     assert_eq!((report.state, report.items, report.usage.units), (JobState::Cancelled, items, 1));
     assert_eq!(world.store.outputs(job, 0).await.unwrap().len(), 1, "cancelled items have no output");
     assert_eq!(world.store.usage(&ports::store::UsageFilter::default(), 0, 10).await.unwrap().len(), 1);
+}
+
+/// A job that is cut short has nothing open any more, is found until all of it is assembled, and shows its cancelled units.
+pub async fn cutting_short_leaves_what_is_decided_to_assemble(world: World) {
+    let job = world.admit(12).await;
+    let units = world.sent(job, &[0, 3, 6, 9]).await;
+    assert_eq!(world.claim("a", NOW).await.len(), 1);
+    world.settle_valid(&[units[0], units[2]]).await;
+    let cancel = StageStep::Cancel { state: JobState::Cancelled };
+    assert_eq!(world.assemble(job, 10, cancel).await.1, Some(true));
+    assert!(world.claim("b", at(1_000)).await.is_empty(), "nothing more of it is cut or sent");
+    assert!(!world.store.dispatch(cut(job, 0, 3, &[9, 12], &[0])).await.unwrap());
+    assert_eq!(world.store.expire_replicas(at(1_000), 10, true).await.unwrap(), 0);
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
+    let late = ports::store::Settlement {
+        replicas: vec![computed(units[1].replica(0))],
+        units: vec![super::world::valid(units[1], &world.customer, 3)],
+        ..Default::default()
+    };
+    world.settle(&[units[1].replica(0)], late).await;
+    let (view, more) = world.assemble(job, 10, StageStep::Stay).await;
+    let view = view.unwrap();
+    assert_eq!((view.job.ending, more), (Some(JobState::Cancelled), Some(true)));
+    let shown: Vec<_> = view.units.iter().map(|(first, end, state, _)| (*first, *end, *state)).collect();
+    assert_eq!(shown, [(3, 6, UnitState::Cancelled), (6, 9, UnitState::Valid)]);
+    let (view, _) = world.assemble(job, 10, StageStep::Stay).await;
+    assert!(view.unwrap().units.is_empty());
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
+    assert_eq!(world.store.usage(&ports::store::UsageFilter::default(), 0, 10).await.unwrap().len(), 2);
 }
 
 /// A running job is found when its deadline passes.

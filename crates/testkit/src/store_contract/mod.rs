@@ -31,7 +31,7 @@ macro_rules! store_contract_tests {
                 a_split_makes_two, late_outcomes_change_nothing, ended_units_are_not_sent, unknown_replicas_are_missing,
                 a_wrong_split_changes_nothing;
             assembling: assembles_in_order_without_gaps, pages_follow_each_other, stages_follow_each_other, a_job_ends_once,
-                cancelling_ends_what_is_open, deadlines_are_found, replies_come_with_it, two_aggregators_assemble_in_turn;
+                cancelling_ends_what_is_open, cutting_short_leaves_what_is_decided_to_assemble, deadlines_are_found, replies_come_with_it, two_aggregators_assemble_in_turn;
             messages: order_is_kept_per_customer, refused_messages_come_again, claims_expire, a_second_message_has_no_effect,
                 two_relays_share, claims_are_bounded_in_bytes;
             reading: reports_count, jobs_are_found, failed_items_are_listed, outputs_come_in_pages, usage_comes_in_pages,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ports::Store;
 use ports::store::{
     Admission, Assembly, AssemblyView, Assignment, ClaimedJob, Cursor, Dispatch, NewJob, NewUnit, OutboxMessage, ReplicaEnd,
-    ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
+    ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled, UnitState, Vote,
 };
 use protocol::frame::ResultFrame;
 use protocol::input::Input;
@@ -152,7 +152,8 @@ pub fn assembled(view: &AssemblyView, step: StageStep) -> Assembly {
         match state {
             UnitState::Valid => items.succeeded += end - first,
             UnitState::Failed => items.failed += end - first,
-            UnitState::Open | UnitState::Cancelled => panic!("a unit that has not ended is assembled"),
+            UnitState::Cancelled => items.cancelled += end - first,
+            UnitState::Open => panic!("a unit that has not ended is assembled"),
         }
     }
     let mut chain = view.chain;
@@ -227,7 +228,7 @@ pub fn computed(key: ReplicaKey) -> ReplicaEnd {
         key,
         state: ReplicaState::Computed,
         host: Some(HostId::new("host-1").unwrap()),
-        vote: Some((meter(), Fuel::new(1_000).unwrap(), Digest::of(b"frame"))),
+        vote: Some(Vote { meter: meter(), fuel: Fuel::new(1_000).unwrap(), input_bytes: 40, output: Digest::of(b"frame") }),
         reason: None,
         compute_us: 50,
     }

@@ -9,7 +9,7 @@ use ports::{Broker, Clock, Consumer};
 use protocol::address::{CUSTOMER_EXCHANGE, results_queue};
 use protocol::codec::Format;
 use protocol::outcome::{Computed, Outcome, OutcomeResult};
-use protocol::unit::{Call, Items, Work};
+use protocol::unit::{Call, Items, Slice, Work};
 use protocol::{CustomerName, Digest, Fuel, HostId, JobId, Message, MeterId, UnitKey};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -49,12 +49,13 @@ pub(super) async fn relay(broker: &dyn Broker, clock: &dyn Clock, count: u64, se
 /// A unit and an outcome as the benchmark's grid sends them.
 fn bodies() -> Result<[Vec<u8>; 2]> {
     let replica = UnitKey { job: JobId(Uuid::now_v7()), unit: 1 }.replica(0);
+    let slice = Slice { stage: 0, first: 1, end: 2 };
     let work = Work {
         replica,
         customer: CustomerName::new("bench")?,
         brief: Digest([7; 32]),
         call: Call::Map,
-        first: 1,
+        slice,
         items: Items::Range { start: 1, end: 2 },
         time_limit_ms: 60_000,
         traceparent: None,
@@ -66,7 +67,8 @@ fn bodies() -> Result<[Vec<u8>; 2]> {
         output: vec![0; 16],
         input_bytes: 16,
     };
-    let outcome = Outcome { replica, host: HostId::new("bench-1")?, result: OutcomeResult::Computed(computed), compute_us: 100 };
+    let (host, result) = (HostId::new("bench-1")?, OutcomeResult::Computed(computed));
+    let outcome = Outcome { replica, slice, host, result, compute_us: 100 };
     Ok([work.to_bytes(Format::MessagePack)?, outcome.to_bytes(Format::MessagePack)?])
 }
 

@@ -143,6 +143,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn producer(&self, pools: BTreeMap<PoolName, PoolSettings>) -> Result<Producer> {
+        let shards = self.settings.grid.shards;
         Ok(Producer {
             name: format!("run-{}", Uuid::now_v7()),
             broker: Arc::clone(self.broker),
@@ -150,7 +151,7 @@ impl Parts<'_> {
             publish: open::bounded_publisher(&self.settings.publisher)?,
             generation: sandbox::generation(),
             clock: Arc::new(SystemClock),
-            settings: Arc::new(producer::ProducerSettings { pools, ..self.settings.producer.clone() }),
+            settings: Arc::new(producer::ProducerSettings { pools, shards, ..self.settings.producer.clone() }),
             metrics: ProducerMetrics::new(self.metrics)?,
         })
     }

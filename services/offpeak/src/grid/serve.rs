@@ -195,7 +195,7 @@ impl Start {
             publish: open::bounded_publisher(&settings.publisher)?,
             generation: sandbox::generation(),
             clock: Arc::new(SystemClock),
-            settings: Arc::new(producer::ProducerSettings { pools, ..settings.producer.clone() }),
+            settings: Arc::new(producer::ProducerSettings { pools, shards: settings.grid.shards, ..settings.producer.clone() }),
             metrics: ProducerMetrics::new(&self.metrics)?,
         };
         producer.start(&self.scope);

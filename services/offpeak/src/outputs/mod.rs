@@ -159,7 +159,7 @@ async fn write_items<S: ReportStore + ?Sized>(
     (kind, folder): (OutputKind, &Path),
 ) -> Result<PathBuf, OutputError> {
     let submitted = certificate.items.submitted;
-    let mut verifier = Verifier::new(report.state, certificate);
+    let mut verifier = Verifier::new(certificate.output_digest);
     let mut file = NewFile::create(folder.join("outputs.jsonl"))?;
     let mut next = 0;
     loop {
@@ -194,10 +194,10 @@ async fn write_items<S: ReportStore + ?Sized>(
 }
 
 fn cancel_until(next: &mut u64, end: u64, verifier: &mut Verifier, file: &mut NewFile) -> Result<(), OutputError> {
-    while *next < end {
-        verifier.cancelled();
-        file.write(&render::cancelled_line(*next))?;
-        *next += 1;
+    if *next < end {
+        verifier.cancelled(end - *next);
+        file.write(&render::cancelled_line(*next, end))?;
+        *next = end;
     }
     Ok(())
 }
@@ -210,8 +210,13 @@ async fn write_result<S: ReportStore + ?Sized>(
     (kind, folder): (OutputKind, &Path),
     written: &mut Written,
 ) -> Result<(), OutputError> {
-    let mut verifier = Verifier::new(report.state, certificate);
-    let pages = if report.last_stage { page(store, report.id, 0).await? } else { Vec::new() };
+    let mut verifier = Verifier::new(certificate.output_digest);
+    let completed = report.state == JobState::Completed;
+    // What a reduction that was cut short left behind is no result.
+    let pages = if completed { page(store, report.id, 0).await? } else { Vec::new() };
+    if !completed {
+        verifier.cancelled(1);
+    }
     let mut result = None;
     for (first, end, output) in &pages {
         for entry in entries(*first, *end, output)? {
@@ -227,9 +232,7 @@ async fn write_result<S: ReportStore + ?Sized>(
             }
         }
     }
-    if report.state == JobState::Completed {
-        verifier.finish().map_err(|source| OutputError::Mismatch { job: report.id, source })?;
-    }
+    verifier.finish().map_err(|source| OutputError::Mismatch { job: report.id, source })?;
     let Some(output) = result else {
         written.reduce_failed.get_or_insert_with(|| "the job ended before it was reduced".to_owned());
         return Ok(());

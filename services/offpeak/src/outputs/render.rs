@@ -86,9 +86,14 @@ pub(super) fn failed_line(item: u64, reason: &[u8]) -> Result<Vec<u8>, serde_jso
     Ok(format!("{{\"item\":{item},\"failed\":{reason}}}\n").into_bytes())
 }
 
-/// A cancelled item's line of `outputs.jsonl`.
-pub(super) fn cancelled_line(item: u64) -> Vec<u8> {
-    format!("{{\"item\":{item},\"cancelled\":true}}\n").into_bytes()
+/// The line in `outputs.jsonl` of the cancelled items from `first` to before `end`: one, since there may be more of
+/// them than any disk has room for.
+pub(super) fn cancelled_line(first: u64, end: u64) -> Vec<u8> {
+    match end - first {
+        1 => format!("{{\"item\":{first},\"cancelled\":true}}\n"),
+        _ => format!("{{\"item\":{first},\"end\":{end},\"cancelled\":true}}\n"),
+    }
+    .into_bytes()
 }
 
 fn decoded(output: &[u8]) -> Result<Value, CodecError> {

@@ -31,7 +31,7 @@ impl Frames {
         let mut report = testing::report();
         let (mut chain, mut next, mut items) = (OutputChain::default(), 0, ItemCounts { submitted, ..ItemCounts::default() });
         for (first, entries) in &self.units {
-            (next..*first).for_each(|_| chain.cancelled());
+            chain.cancelled(first - next);
             next = first + u64::try_from(entries.len()).unwrap();
             for entry in entries {
                 if let Ok(output) = entry {
@@ -43,12 +43,17 @@ impl Frames {
                 }
             }
         }
-        (next..submitted).for_each(|_| chain.cancelled());
+        chain.cancelled(submitted - next);
+        let mut output = chain;
+        if reduce && state != JobState::Completed {
+            output = OutputChain::default();
+            output.cancelled(1);
+        }
         items.cancelled = submitted - items.succeeded - items.failed;
         report.state = state;
         report.items = items;
         report.spec.reduce = reduce;
-        report.certificate = Some(Certificate { items, items_digest: chain.0, output_digest: chain.0 });
+        report.certificate = Some(Certificate { items, items_digest: chain.digest(), output_digest: output.digest() });
         report
     }
 }
@@ -149,8 +154,7 @@ async fn a_cancelled_job_tells_what_was_not_computed() {
     write(&store, &Says("text"), &report, folder.path()).await.unwrap();
     let text = read(folder.path(), "outputs.jsonl");
     let cancelled: Vec<_> = text.lines().filter(|line| line.contains("\"cancelled\":true")).collect();
-    assert_eq!(cancelled.len(), 3);
-    assert_eq!(text.lines().nth(1), Some("{\"item\":1,\"cancelled\":true}"));
+    assert_eq!(cancelled, ["{\"item\":1,\"cancelled\":true}", "{\"item\":3,\"end\":5,\"cancelled\":true}"]);
 }
 
 #[tokio::test]
