@@ -166,6 +166,7 @@ impl Grid {
             replica_deadline_ms: 20_000,
             idle_ms: 250,
             pools: BTreeMap::from([(pool(), PoolSettings { lanes: self.lanes })]),
+            shards: self.shards,
         };
         Producer {
             name,

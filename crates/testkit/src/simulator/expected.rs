@@ -1,7 +1,7 @@
 //! What a job comes to when nothing goes wrong, computed without any grid.
 
 use protocol::frame::ItemFrame;
-use protocol::job::{Certificate, JobSpec};
+use protocol::job::{Certificate, ItemCounts, JobSpec};
 use protocol::unit::Call;
 use protocol::{Format, OutputChain, codec};
 use rules::{assemble, tree};
@@ -16,6 +16,8 @@ pub struct Expected {
     pub certificate: Certificate,
     /// What is billed.
     pub fuel: u64,
+    /// The items' outputs; `None` where the item failed.
+    pub outputs: Vec<Option<Vec<u8>>>,
 }
 
 /// The outputs of a stage, in item order; `None` where the item failed.
@@ -32,7 +34,7 @@ impl Expected {
             u64::try_from(outputs.iter().filter(|output| output.is_some() == succeeded).count()).expect("few")
         };
         let (succeeded, failed) = (count(&stage, true), count(&stage, false));
-        let items_chain = chain(&stage);
+        let (items_chain, outputs) = (chain(&stage), stage.clone());
         let mut more = spec.reduce && !stage.is_empty();
         while more {
             let below = u64::try_from(stage.len()).expect("few");
@@ -43,8 +45,8 @@ impl Expected {
             stage = run(&app, call, &partials, &mut fuel);
             more = !assemble::is_last(nodes);
         }
-        let submitted = succeeded + failed;
-        Self { certificate: assemble::certificate(submitted, succeeded, failed, items_chain, chain(&stage)), fuel }
+        let counts = ItemCounts { submitted: succeeded + failed, succeeded, failed, cancelled: 0 };
+        Self { certificate: assemble::certificate(counts, items_chain, chain(&stage)), fuel, outputs }
     }
 }
 
