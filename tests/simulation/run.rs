@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_mins(45);
 /// What was under way when the grid came to rest has arrived by then, and must change nothing.
 const SILENCE: Duration = Duration::from_secs(75);
+/// A customer's message is with the grid within this time, when nothing goes wrong.
+const SETTLED: Duration = Duration::from_secs(5);
 /// Rounds of dispatch that may fill a lane at the same time: each producer's, and what the network doubles.
 const MAX_WINDOWS: u32 = 8;
 
@@ -114,18 +116,26 @@ impl Run {
                 self.tick().await?;
             }
             let unrest = check::unrest(&self.grid, &self.mailbox, plan).await;
-            let Some(unrest) = unrest else { break };
+            let Some(unrest) = unrest.or_else(|| self.errands_left(plan)) else { break };
             if calm_at.elapsed() > REST {
                 return Err(format!("no rest {REST:?} after the last fault: {unrest}"));
             }
         }
         self.grid.ether.trace.note("rest");
-        sleep(SILENCE).await;
-        self.tick().await?;
+        let rest_at = Instant::now();
+        while rest_at.elapsed() < SILENCE {
+            self.tick().await?;
+        }
         if let Some(unrest) = check::unrest(&self.grid, &self.mailbox, plan).await {
             return Err(format!("unrest after rest: {unrest}"));
         }
         check::order(&self.grid, &self.mailbox, plan)
+    }
+
+    /// Whether customers have yet to do what they will do.
+    fn errands_left(&self, plan: &Plan) -> Option<String> {
+        let last = plan.jobs.iter().filter_map(|job| job.again_at.max(job.cancel_at)).max().unwrap_or_default();
+        (self.begun.elapsed() < last + SETTLED).then(|| "customers are not done".to_owned())
     }
 
     async fn tick(&mut self) -> Result<(), String> {
