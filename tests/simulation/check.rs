@@ -159,7 +159,7 @@ impl Case<'_> {
                 }
             }
             JobState::Cancelled | JobState::Expired | JobState::Running => {
-                wrong.push(format!("it ended as {:?}", completed.state))
+                wrong.push(format!("it ended as {:?}", completed.state));
             }
         }
     }

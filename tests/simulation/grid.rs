@@ -116,7 +116,7 @@ impl Grid {
     }
 
     /// Notices which processes ended, and starts those whose time has come. A panic is an error.
-    pub(crate) async fn tick(&mut self) -> Result<(), String> {
+    pub(crate) fn tick(&mut self) -> Result<(), String> {
         while let Some(ended) = self.ends.try_join_next() {
             let Ok((number, starts, end)) = ended else { continue };
             let place = &mut self.places[number];

@@ -41,7 +41,7 @@ fn fault_of(seed: u64) -> Option<String> {
         Ok(first) => first,
         Err(error) => return Some(format!("seed {seed}: {error}")),
     };
-    let again = (seed % TWICE == 0).then(|| run::run(seed, None, false));
+    let again = seed.is_multiple_of(TWICE).then(|| run::run(seed, None, false));
     again
         .filter(|again| *again != Ok(first.clone()))
         .map(|again| format!("seed {seed} is not one run: {first:?}, then {again:?}"))

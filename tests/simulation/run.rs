@@ -139,7 +139,7 @@ impl Run {
     }
 
     async fn tick(&mut self) -> Result<(), String> {
-        self.grid.tick().await?;
+        self.grid.tick()?;
         if self.broker_back_at.is_some_and(|at| at <= Instant::now()) {
             self.grid.ether.trace.note("the broker is back");
             self.grid.broker.restore();
@@ -154,9 +154,9 @@ impl Run {
     async fn read_letters(&mut self) {
         for (customer, reader) in &self.readers {
             while let Ok(Ok(batch)) = tokio::time::timeout(Duration::ZERO, reader.next(1_000)).await {
-                let mut letters = self.mailbox.open();
-                batch.iter().for_each(|delivery| letters.read(customer, delivery));
-                drop(letters);
+                for delivery in &batch {
+                    self.mailbox.open().read(customer, delivery);
+                }
                 let acks: Vec<_> = batch.iter().map(|delivery| (delivery.tag, Verdict::Ack)).collect();
                 let _of_lost_connections = reader.settle(&acks).await;
             }

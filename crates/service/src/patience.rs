@@ -55,7 +55,7 @@ pub fn seed_jitter(seed: u64) {
     JITTER.set(seed);
 }
 
-/// A number from 0 to 1 for jitter (SplitMix64: Steele, Lea, Flood, 2014).
+/// A number from 0 to 1 for jitter (`SplitMix64`: Steele, Lea, Flood, 2014).
 pub fn random() -> f64 {
     let state = JITTER.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
     JITTER.set(state);

@@ -1,6 +1,6 @@
 //! Chance from a seed: the same on every machine and in every version, so that a kept seed stays the run it was.
 
-/// A generator of numbers (SplitMix64: Steele, Lea, Flood, 2014).
+/// A generator of numbers (`SplitMix64`: Steele, Lea, Flood, 2014).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -35,11 +35,6 @@ impl Dice {
             let other = usize::try_from(self.between(0, bound + 1)).unwrap_or(last);
             things.swap(last, other);
         }
-    }
-
-    /// Further dice, whose rolls do not depend on how often these are rolled later.
-    pub fn fork(&mut self) -> Self {
-        Self(self.roll())
     }
 }
 

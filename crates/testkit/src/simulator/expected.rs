@@ -25,6 +25,9 @@ type Outputs = Vec<Option<Vec<u8>>>;
 
 impl Expected {
     /// The result of that job over these items.
+    ///
+    /// # Panics
+    /// If the job's parameters or items are no messages.
     pub fn of(spec: &JobSpec, items: &[Vec<u8>]) -> Self {
         let params = codec::encode("params", &spec.params, Format::MessagePack).expect("parameters");
         let app = App::new(&params);
