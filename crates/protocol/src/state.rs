@@ -4,6 +4,7 @@
 //! replica  Due --> Sent --> Computed --(lost the vote)--> Failed          unit  Open --> Valid | Failed | Cancelled
 //!                  Sent --> Failed | Interrupted | Lost                         Open --(split)--> Open + a new Open unit
 //!                  Lost --> Computed | Failed | Interrupted  (a late outcome, while the unit is open)
+//!                  Computed --(its host answered another replica)--> Interrupted
 //! ```
 
 use crate::unit::Slice;

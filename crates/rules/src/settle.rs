@@ -179,11 +179,7 @@ impl Court<'_> {
             let reason = format!("host {host} answered {entries} items of {}", self.unit.end - self.unit.first);
             return self.failed(place, host, reason);
         }
-        if self.unit.replicas.iter().any(|r| r.state == ReplicaState::Computed && r.host.as_ref() == Some(host)) {
-            // Two replicas of a unit never count from the same host (invariant I6).
-            let reason = format!("host {host} has computed another replica of this unit");
-            return self.interrupted(place, host, reason);
-        }
+        self.dismiss_earlier(host);
         self.unit.replicas[place].vote = Some(vote.clone());
         self.close(place, host, ReplicaState::Computed, None);
         if self.agreeing(vote) >= usize::from(self.policy.quorum.max(1)) {
@@ -191,6 +187,18 @@ impl Court<'_> {
             return self.end(UnitState::Valid, End::Valid);
         }
         self.continue_vote();
+    }
+
+    /// Two replicas of a unit never count from the same host (invariant I6). The later one does, because it went to the
+    /// lane where the host is now: were it the earlier one, which another lane may have been given up to, every further
+    /// replica could go to this host again.
+    fn dismiss_earlier(&mut self, host: &HostId) {
+        let same = |r: &ReplicaFacts| r.state == ReplicaState::Computed && r.host.as_ref() == Some(host);
+        let Some(earlier) = self.unit.replicas.iter_mut().find(|r| same(r)) else { return };
+        earlier.state = ReplicaState::Interrupted;
+        let reason = format!("host {host} has computed another replica of this unit");
+        self.judgement.ends.push((earlier.replica, ReplicaState::Interrupted, Some(reason)));
+        self.judgement.wasted = true;
     }
 
     fn failed(&mut self, place: usize, host: &HostId, reason: String) {

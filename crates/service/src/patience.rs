@@ -1,5 +1,6 @@
 //! Trying until it works: for what is only away for a while, such as a database that restarts.
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
@@ -37,16 +38,30 @@ where
         }
         let wait = backoff.next_delay(random);
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            biased;
             () = stopping.cancelled() => return None,
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-/// A number from 0 to 1 for jitter, from the seed that the standard library draws for its hash maps.
+thread_local! {
+    /// Where this thread's jitter stands; it begins at the seed that the standard library draws for its hash maps.
+    static JITTER: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
+}
+
+/// Makes this thread's jitter repeatable, for simulations.
+pub fn seed_jitter(seed: u64) {
+    JITTER.set(seed);
+}
+
+/// A number from 0 to 1 for jitter (`SplitMix64`: Steele, Lea, Flood, 2014).
 pub fn random() -> f64 {
-    let bits = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+    let state = JITTER.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+    JITTER.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    f64::from(u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

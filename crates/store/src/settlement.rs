@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
                 }
                 self.replicas.insert(end.key, end);
             }
-            ReplicaState::Computed if end.state == ReplicaState::Failed => {
+            ReplicaState::Computed if matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) => {
                 if let Some(tally) = self.tallies.get_mut(&end.key.job) {
                     tally.last_reason = end.reason.clone().or(tally.last_reason.take());
                 }

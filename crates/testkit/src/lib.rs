@@ -3,6 +3,7 @@
 pub mod broker_contract;
 pub mod memory_store;
 pub mod servers;
+pub mod simulator;
 pub mod store_contract;
 
 pub use memory_store::MemoryStore;

@@ -60,13 +60,14 @@ pub(crate) async fn run(
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => return Ok(()),
-            () = touched.told.notified() => {}
             _ = sweep.tick() => {
                 let find = || aggregator.store.jobs_to_assemble(aggregator.clock.now(), MAX_SWEPT);
                 let Some(found) = until_done("looking for jobs to assemble", &stopping, find).await else { return Ok(()) };
                 touched.add(found);
             }
+            () = touched.told.notified() => {}
         }
         for job in touched.take() {
             let step = || job_forward(&aggregator, job);

@@ -20,6 +20,7 @@ pub(crate) async fn run(aggregator: Aggregator, stopping: CancellationToken) -> 
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => return Ok(()),
             _ = every.tick() => {}
         }

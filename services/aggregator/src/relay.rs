@@ -43,6 +43,7 @@ pub(crate) async fn run(aggregator: Aggregator, told: Arc<Notify>, stopping: Can
         match until_done("sending replies", &stopping, send).await {
             Some(0) if stopping.is_cancelled() => return Ok(()),
             Some(0) => tokio::select! {
+                biased;
                 () = stopping.cancelled() => {}
                 () = told.notified() => {}
                 () = tokio::time::sleep(idle) => {}

@@ -79,6 +79,7 @@ pub(crate) async fn run(
     let consumer = aggregator.broker.consume(source.queue(), batch.saturating_mul(BATCHES_AHEAD)).await?;
     loop {
         let deliveries = tokio::select! {
+            biased;
             () = stopping.cancelled() => break,
             deliveries = consumer.next(usize::from(batch)) => deliveries?,
         };

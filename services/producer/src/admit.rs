@@ -9,7 +9,6 @@ use protocol::reply::{Accepted, FieldError, Problem};
 use protocol::{CodecError, CustomerName, Digest, Format, JobId, Message, Micros, codec};
 use service::CancellationToken;
 use service::patience::until_done;
-use uuid::Uuid;
 
 use crate::{Producer, apps, blobs, check, inputs};
 
@@ -160,7 +159,7 @@ async fn admit(producer: &Producer, customer: &CustomerName, properties: &Proper
     let brief = blobs::store(producer, &codec::encode("brief", &brief, Format::MessagePack)?).await?;
 
     let admitted_at = producer.clock.now();
-    let id = job_id(admitted_at);
+    let id = job_id(admitted_at, customer, &properties.message_id);
     let accepted = reply(customer, properties, format!("{id}.accepted"), &Accepted { job: id, items })?;
     let job = NewJob {
         id,
@@ -195,7 +194,7 @@ async fn write(
         }
         Admission::Known { job, items } => {
             // Said again under an id of its own: the first answer may be lost, and this one's arrival twice is harmless.
-            let again = format!("{job}.accepted.{}", Uuid::now_v7());
+            let again = format!("{job}.accepted.{}", producer.clock.now().0);
             producer.store.reply(reply(customer, properties, again, &Accepted { job, items })?).await?;
             Ok(job)
         }
@@ -233,9 +232,11 @@ async fn wait_for_blobs(producer: &Producer, spec: &JobSpec) -> Result<(), Refus
     Ok(())
 }
 
-/// A `UUIDv7` at that time.
-fn job_id(at: Micros) -> JobId {
-    let micros = u64::try_from(at.0).unwrap_or(0);
-    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
-    JobId(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos)))
+/// A `UUIDv7` at that time; instead of random bits it has a digest of what is unique about the submission.
+fn job_id(at: Micros, customer: &CustomerName, submission: &str) -> JobId {
+    let unique = Digest::of(format!("{customer}/{}/{submission}", at.0).as_bytes());
+    let mut bits = [0; 10];
+    bits.copy_from_slice(&unique.0[..10]);
+    let millis = u64::try_from(at.0).unwrap_or(0) / 1_000;
+    JobId(uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
 }

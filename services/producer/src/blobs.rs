@@ -55,6 +55,7 @@ pub(crate) async fn serve(producer: Producer, stopping: CancellationToken) -> Re
     let consumer = producer.broker.consume(FETCH_QUEUE, PREFETCH).await?;
     loop {
         let batch = tokio::select! {
+            biased;
             () = stopping.cancelled() => break,
             batch = consumer.next(usize::from(PREFETCH)) => batch?,
         };

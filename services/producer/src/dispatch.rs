@@ -56,6 +56,7 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
         match until_done("dispatch", &stopping, round).await {
             Some(true) => {}
             Some(false) => tokio::select! {
+                biased;
                 () = stopping.cancelled() => {}
                 () = wake.notified() => {}
                 () = tokio::time::sleep(idle) => {}

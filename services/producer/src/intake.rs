@@ -27,6 +27,7 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
     let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => break,
             Some(done) = tasks.join_next() => consumer.settle(&settled(done, &mut tasks)?).await.map(drop)?,
             batch = consumer.next(usize::from(PREFETCH)) => {

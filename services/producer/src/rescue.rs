@@ -27,6 +27,7 @@ pub(crate) async fn run(producer: Producer, stopping: CancellationToken) -> Resu
     let mut orphaned = BTreeMap::new();
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => return Ok(()),
             () = tokio::time::sleep(EVERY) => {}
         }

@@ -65,7 +65,7 @@ impl FetchError {
 pub(crate) struct Fetcher {
     broker: Arc<dyn Broker>,
     host: HostId,
-    cache: Arc<DiskCache>,
+    cache: Option<Arc<DiskCache>>,
     inbox: Arc<Inbox>,
     metrics: WorkerMetrics,
     /// One blob at a time: a second asker for the same blob then finds it on disk.
@@ -77,7 +77,7 @@ impl Fetcher {
         Self {
             broker: Arc::clone(&worker.broker),
             host: worker.host.clone(),
-            cache: Arc::clone(&worker.cache),
+            cache: worker.cache.clone(),
             inbox,
             metrics: worker.metrics.clone(),
             fetching: Mutex::new(()),
@@ -137,13 +137,13 @@ impl Fetcher {
     }
 
     async fn cached(&self, digest: Digest) -> Option<Vec<u8>> {
-        let cache = Arc::clone(&self.cache);
+        let cache = self.cache.clone()?;
         tokio::task::spawn_blocking(move || cache.get(digest)).await.ok().flatten()
     }
 
     /// Keeps the blob on disk; a disk that is full costs only time.
     async fn keep(&self, digest: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, FetchError> {
-        let cache = Arc::clone(&self.cache);
+        let Some(cache) = self.cache.clone() else { return Ok(bytes) };
         let kept = tokio::task::spawn_blocking(move || {
             if let Err(error) = cache.put(digest, &bytes) {
                 tracing::warn!("blob {digest} is used, but not kept on disk: {error}");

@@ -1,7 +1,8 @@
 //! The worker's own queue: parts of blobs it asked for, and announcements to every worker.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ports::broker::{BrokerError, Delivery, Verdict};
 use protocol::blob::BlobPart;
@@ -10,6 +11,7 @@ use protocol::{Digest, Format, JobId, Message};
 use service::CancellationToken;
 use service::scope::TaskError;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::Worker;
 
@@ -17,6 +19,8 @@ use crate::Worker;
 const PREFETCH: u16 = 64;
 /// Dropped jobs remembered; their units left the queues long before that many more have ended.
 const MAX_DROPPED: usize = 4_096;
+/// And for how long: a grid whose store was restored from a backup may want such a job after all.
+const DROPPED_FOR: Duration = Duration::from_mins(10);
 
 /// A part: which blob, and where it begins.
 type PartKey = (Digest, u64);
@@ -32,7 +36,7 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct Dropped {
-    jobs: BTreeSet<JobId>,
+    jobs: BTreeMap<JobId, Instant>,
     order: VecDeque<JobId>,
 }
 
@@ -52,7 +56,7 @@ impl Inbox {
 
     /// Whether the job's units are to be dropped.
     pub(crate) fn is_dropped(&self, job: JobId) -> bool {
-        lock(&self.dropped).jobs.contains(&job)
+        lock(&self.dropped).jobs.get(&job).is_some_and(|since| since.elapsed() < DROPPED_FOR)
     }
 
     fn arrived(&self, part: &BlobPart) {
@@ -65,7 +69,7 @@ impl Inbox {
 
     fn drop_job(&self, job: JobId) {
         let mut dropped = lock(&self.dropped);
-        if dropped.jobs.insert(job) {
+        if dropped.jobs.insert(job, Instant::now()).is_none() {
             dropped.order.push_back(job);
         }
         if dropped.order.len() > MAX_DROPPED

@@ -36,8 +36,8 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     /// Runs units.
     pub execute: Arc<dyn Execute>,
-    /// Apps and shared inputs on disk.
-    pub cache: Arc<DiskCache>,
+    /// Apps and shared inputs on disk; without it each is fetched whenever it is not in memory.
+    pub cache: Option<Arc<DiskCache>>,
     /// The settings.
     pub settings: Arc<WorkerSettings>,
     /// The counts.

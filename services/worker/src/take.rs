@@ -66,6 +66,7 @@ pub(crate) async fn run(
     let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             () = stopping.cancelled() => break,
             Some(done) = tasks.join_next() => { consumer.settle(&[done?]).await?; }
             batch = consumer.next(usize::from(prefetch)) => {
@@ -133,6 +134,7 @@ impl Bench {
 
     async fn compute(&self, work: &Work) -> Verdict {
         let (loaded, items) = tokio::select! {
+            biased;
             () = self.stopping.cancelled() => return Verdict::Requeue,
             prepared = self.prepare(work) => match prepared {
                 Ok(prepared) => prepared,

@@ -69,6 +69,10 @@ fn two_answers_of_one_host_count_once() {
     judged(&mut unit, &policy, 0, 0, answer(b"a"));
     let again = judged(&mut unit, &policy, 1, 0, answer(b"a"));
     assert_eq!((again.end, again.due), (None, vec![(2, Duration::ZERO)]));
+    let states: Vec<_> = unit.replicas.iter().map(|r| (r.lane, r.state)).collect();
+    // The later one counts: its lane is the host's, so the further replica goes to another.
+    let counted = [(Some(0), ReplicaState::Interrupted), (Some(1), ReplicaState::Computed), (None, ReplicaState::Due)];
+    assert_eq!(states, counted);
 }
 
 #[test]

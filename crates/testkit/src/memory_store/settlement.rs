@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
                 tally.last_reason = end.reason.clone().or(tally.last_reason.take());
                 self.replicas.insert(end.key, end);
             }
-            ReplicaState::Computed if end.state == ReplicaState::Failed => {
+            ReplicaState::Computed if matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) => {
                 tally.last_reason = end.reason.clone().or(tally.last_reason.take());
                 // Its host and vote stay as they were recorded.
                 let noted = self.replicas.remove(&end.key);

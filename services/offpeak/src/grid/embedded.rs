@@ -203,7 +203,7 @@ impl Workers {
             broker: Arc::clone(broker),
             clock: Arc::new(SystemClock),
             execute: open::executors(1, self.memory_bytes)?,
-            cache: Arc::clone(&self.cache),
+            cache: Some(Arc::clone(&self.cache)),
             settings: Arc::clone(&self.settings),
             metrics: self.metrics.clone(),
             ready: self.readiness.check("lane"),

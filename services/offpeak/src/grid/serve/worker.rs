@@ -47,7 +47,7 @@ async fn start(start: Start) -> Result<()> {
         broker,
         clock: Arc::new(SystemClock),
         execute,
-        cache: Arc::new(cache),
+        cache: Some(Arc::new(cache)),
         settings: Arc::new(section.own.clone()),
         metrics: WorkerMetrics::new(&start.metrics)?,
         ready: start.readiness.check("lane"),

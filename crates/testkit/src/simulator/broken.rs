@@ -1,0 +1,12 @@
+//! Guards that a simulation takes away on purpose, to show that it would notice.
+
+/// A guard that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Deliveries are acknowledged when they arrive, not when their effect is durable.
+    AckBeforeEffect,
+    /// The store does not know a submission that comes again.
+    NoInbox,
+    /// An outcome of a replica that has ended counts as if it were a further replica's.
+    NoFencing,
+}
