@@ -67,7 +67,7 @@ pub(crate) struct Grid {
     shards: u16,
     lanes: u16,
     hosts: Vec<(Arc<Host>, u16)>,
-    producing: ProducerMetrics,
+    pub(crate) producing: ProducerMetrics,
     working: WorkerMetrics,
     places: Vec<Place>,
     ends: JoinSet<End>,
