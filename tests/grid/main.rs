@@ -3,6 +3,7 @@
 mod bad_input;
 mod combinations;
 mod examples;
+#[path = "../support/offpeak.rs"]
 mod offpeak;
 mod resume;
 mod scale;
