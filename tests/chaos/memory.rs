@@ -23,7 +23,7 @@ impl Memory {
     pub(crate) fn look(&mut self, world: &World) {
         let mut largest: BTreeMap<&'static str, u64> = BTreeMap::new();
         for member in &world.members {
-            let bytes = member.running.resident_memory().unwrap_or(0);
+            let bytes = member.running.memory("VmRSS:").unwrap_or(0);
             largest.entry(member.kind).and_modify(|most| *most = bytes.max(*most)).or_insert(bytes);
         }
         for (kind, bytes) in largest {

@@ -25,7 +25,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("OFFPEAK__WORKER__CACHE_DIR", "cache"),
 ];
 
-/// Which services run.
+/// Which services run; a worker's lane follows from its place.
 const MEMBERS: [&str; 6] = ["producer", "producer", "aggregator", "aggregator", "worker", "worker"];
 
 /// A service that runs.
@@ -63,7 +63,7 @@ impl World {
         let vhost = vhost.to_owned();
         let services = Services::on(&folder, amqp, postgres.fresh_database());
         let mut world = Self { members: Vec::new(), services, _proxy: proxy, brokers, postgres, vhost, dice, folder };
-        world.members = MEMBERS.into_iter().map(|kind| world.member(kind)).collect();
+        world.members = (0..MEMBERS.len()).map(|place| world.member(place)).collect();
         world.ready();
         world
     }
@@ -73,9 +73,11 @@ impl World {
         self.brokers.iter().find(|node| node.pid().is_some()).expect("a node that runs")
     }
 
-    /// Starts a service.
-    pub(crate) fn member(&self, kind: &'static str) -> Member {
-        Member { kind, running: self.services.start(kind, &SETTINGS) }
+    /// Starts the service of a place.
+    pub(crate) fn member(&self, place: usize) -> Member {
+        let (kind, lane) = (MEMBERS[place], (place % 2).to_string());
+        let settings = [SETTINGS.as_slice(), &[("OFFPEAK__WORKER__LANE", &lane)]].concat();
+        Member { kind, running: self.services.start(kind, &settings) }
     }
 
     /// Waits until every service says that it is ready.
@@ -90,7 +92,7 @@ impl World {
 
     /// kill -9 of the service at a place, with another started in its stead.
     pub(crate) fn replace(&mut self, place: usize) {
-        let new = self.member(self.members[place].kind);
+        let new = self.member(place);
         std::mem::replace(&mut self.members[place], new).running.kill9();
     }
 
@@ -99,9 +101,16 @@ impl World {
         self.places(kind).into_iter().for_each(|place| self.members[place].running.signal(signal));
     }
 
-    /// What the services have written, one after the other.
-    pub(crate) fn logs(&self) -> String {
-        self.members.iter().map(|member| member.running.stderr()).collect()
+    /// How often the services have written something.
+    pub(crate) fn said(&self, what: &str) -> usize {
+        self.members.iter().map(|member| member.running.stderr().matches(what).count()).sum()
+    }
+
+    /// Does something, and waits until the services have written of it more often than before.
+    pub(crate) fn until_said(&self, what: &str, act: impl FnOnce(&Self)) {
+        let before = self.said(what);
+        act(self);
+        self.until(what, |world| world.said(what) > before);
     }
 
     /// Runs SQL against the grid's database.

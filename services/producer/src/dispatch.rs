@@ -27,6 +27,8 @@ const MAX_JOBS: u32 = 256;
 const MAX_EXPIRED: u32 = 1_000;
 /// How often lost replicas are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Lost replicas that could not be looked for during so long say that the store or the broker was away.
+const AWAY: Duration = Duration::from_secs(5);
 /// What the broker does not take for this long stays due and is sent again.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,7 +52,7 @@ pub(crate) enum DispatchError {
 /// Runs until stopped, then gives the leases back.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let idle = Duration::from_millis(producer.settings.idle_ms);
-    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expired_at: Micros(0) };
+    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expired_at: Micros(0), hold_until: Micros(0) };
     while !stopping.is_cancelled() {
         let dispatcher = tokio::sync::Mutex::new(&mut dispatcher);
         let round = || async { dispatcher.lock().await.round().await };
@@ -74,6 +76,8 @@ struct Dispatcher {
     producer: Producer,
     fair: BTreeMap<PoolName, FairShare>,
     expired_at: Micros,
+    /// Until then no replica is taken for lost.
+    hold_until: Micros,
 }
 
 impl Dispatcher {
@@ -94,8 +98,18 @@ impl Dispatcher {
         Ok(sent)
     }
 
+    /// Takes replicas past their deadline for lost, unless outcomes had no way to be settled meanwhile: what kept the
+    /// producer from looking kept them too, and they are given as long again, at most a deadline.
     async fn expire(&mut self, now: Micros) -> Result<(), DispatchError> {
-        if now.since(self.expired_at) < EXPIRE_EVERY {
+        let since = now.since(self.expired_at);
+        if since < EXPIRE_EVERY {
+            return Ok(());
+        }
+        if since >= AWAY && self.expired_at > Micros(0) {
+            self.hold_until = now.plus(since.min(Duration::from_millis(self.producer.settings.replica_deadline_ms)));
+        }
+        if now < self.hold_until {
+            self.expired_at = now;
             return Ok(());
         }
         let lost = self.producer.store.expire_replicas(now, MAX_EXPIRED, false).await?;

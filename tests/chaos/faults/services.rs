@@ -39,7 +39,7 @@ pub(super) fn kill_all(world: &mut World) {
 /// One after the other: the new one is ready before the old one is told to stop, as in a deployment.
 pub(super) fn rolling_restart(world: &mut World) {
     for place in 0..world.members.len() {
-        let new = world.member(world.members[place].kind);
+        let new = world.member(place);
         new.running.ready();
         let old = std::mem::replace(&mut world.members[place], new);
         old.running.signal("-TERM");
