@@ -1,6 +1,6 @@
 //! Chance that can be repeated: a seed and what follows from it.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(pub(crate) u64);
 

@@ -47,10 +47,13 @@ pub(crate) struct Load {
     kind: Kind,
 }
 
-/// What customers were told at the end of their jobs: by job, the different messages and how many came.
+/// A terminal reply: its id and its body.
+type End = (String, Vec<u8>);
+
+/// What customers were told at the end of their jobs: by submission, the different replies.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    ends: BTreeMap<String, (BTreeSet<(String, Vec<u8>)>, u64)>,
+    ends: BTreeMap<String, BTreeSet<End>>,
 }
 
 /// What is missing and what is there twice; both must be nothing.
@@ -115,7 +118,7 @@ impl Load {
         let valid = units("select valid_units from jobs where id = JOB");
         let rows = units("select count(*) from ledger where job = JOB");
         assert_eq!(units("select count(*) from units where job = JOB and state = 'valid'"), valid, "units of {summary}");
-        let ends = told.ends.get(&self.submission).map(|(ends, _)| ends.clone()).unwrap_or_default();
+        let ends = told.ends.get(&self.submission).cloned().unwrap_or_default();
         for (_, body) in &ends {
             let completed = Completed::from_bytes(body, Format::MessagePack).expect("a reply");
             let certificate = serde_json::to_value(&completed.certificate).expect("JSON");
@@ -152,9 +155,7 @@ impl Told {
 
     fn note(&mut self, end: Delivery) {
         let submission = end.properties.correlation_id.unwrap_or_default();
-        let (different, count) = self.ends.entry(submission).or_default();
-        different.insert((end.properties.message_id, end.body));
-        *count += 1;
+        self.ends.entry(submission).or_default().insert((end.properties.message_id, end.body));
     }
 
     /// Whether a job's customer was told of its end.

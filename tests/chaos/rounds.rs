@@ -45,20 +45,20 @@ pub(crate) fn run(plan: &Plan) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let mut campaign = Campaign::new(folder.path(), plan);
     let end = plan.lasts.map(|lasts| now() + lasts);
-    println!("chaos: seed {}", plan.seed);
+    say(&format!("seed {}", plan.seed));
     let ended = catch_unwind(AssertUnwindSafe(|| {
         // The cluster takes a quarter of a long run.
         let shares = [(1, FAULTS, plan.lasts.map(|lasts| lasts.mul_f64(0.75))), (3, CLUSTER_FAULTS, None)];
         for (nodes, faults, share) in shares {
             let faults = plan.chosen(faults);
             if !faults.is_empty() {
-                campaign.grid(nodes, faults, share.map(|share| now() + share).or(end));
+                campaign.grid(nodes, &faults, share.map(|share| now() + share).or(end));
             }
         }
     }));
-    println!("\n{}", campaign.table.text());
+    say(&format!("what came of it\n\n{}", campaign.table.text()));
     if ended.is_err() {
-        println!("chaos: failed; the services' logs are in {}", folder.keep().display());
+        say(&format!("failed; the services' logs are in {}", folder.keep().display()));
     }
     ended.is_ok() && campaign.table.is_clean()
 }
@@ -86,20 +86,21 @@ impl Campaign {
     }
 
     /// Lets faults strike one grid: each once, or until that time.
-    fn grid(&mut self, nodes: usize, faults: Vec<Fault>, end: Option<Instant>) {
+    fn grid(&mut self, nodes: usize, faults: &[Fault], end: Option<Instant>) {
         let folder = self.folder.join(format!("nodes-{nodes}"));
         std::fs::create_dir(&folder).expect("a folder");
         let mut world = World::start(folder, nodes, self.dice.clone());
         let (mut told, mut memory) = (Told::default(), Memory::default());
         loop {
-            let mut order = faults.clone();
+            let mut order = faults.to_owned();
             if self.long {
                 self.dice.shuffle(&mut order);
             }
             for fault in order {
-                let jobs = self.jobs(fault);
+                let (begin, jobs) = (now(), self.jobs(fault));
                 let (recovery, balance) = round(&mut world, fault, &jobs, &mut told, &self.runtime);
-                println!("chaos: {}: recovered in {:.1} s", fault.name, recovery.as_secs_f64());
+                let (recovered, whole) = (recovery.as_secs_f64(), begin.elapsed().as_secs_f64());
+                say(&format!("{}: recovered in {recovered:.1} s, at rest after {whole:.1} s", fault.name));
                 self.table.note(fault.name, recovery, balance);
                 memory.look(&world);
                 if end.is_some_and(|end| now() > end) {
@@ -110,7 +111,7 @@ impl Campaign {
                 break;
             }
         }
-        println!("chaos: memory of the services:\n{}", memory.text());
+        say(&format!("memory of the services\n{}", memory.text()));
         assert!(memory.is_flat(), "memory grows");
         stop(world);
     }
@@ -140,7 +141,9 @@ fn round(
     assert!(begun.is_some(), "{}: the job did not begin", fault.name);
     (fault.strike)(world);
     let recovery = recovery(world, fault, &jobs);
-    jobs.iter().for_each(|job| job.over(world));
+    for job in &jobs {
+        job.over(world);
+    }
     let knows = wait_for(LIMIT, || {
         told.read(world, runtime);
         jobs.iter().all(|job| told.knows(job)).then_some(())
@@ -175,6 +178,11 @@ fn stop(world: World) {
         let ended = Running::end(member.running);
         assert_eq!(ended.code, Some(0), "{}: {ended:?}", member.kind);
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the suite has a main of its own, and its table is for people")]
+fn say(text: &str) {
+    println!("chaos: {text}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the recovery is measured, and a long run has an end; no result depends on it")]

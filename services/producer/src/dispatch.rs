@@ -52,7 +52,8 @@ pub(crate) enum DispatchError {
 /// Runs until stopped, then gives the leases back.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let idle = Duration::from_millis(producer.settings.idle_ms);
-    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expired_at: Micros(0), hold_until: Micros(0) };
+    let mut dispatcher =
+        Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expired_at: Micros(0), hold_until: Micros(0) };
     while !stopping.is_cancelled() {
         let dispatcher = tokio::sync::Mutex::new(&mut dispatcher);
         let round = || async { dispatcher.lock().await.round().await };
