@@ -139,6 +139,7 @@ fn round(
     let jobs: Vec<Load> = kinds.iter().map(|kind| Load::submit(world, kind)).collect();
     let begun = wait_for(LIMIT, || jobs[0].settled(world).filter(|settled| *settled >= BEGUN));
     assert!(begun.is_some(), "{}: the job did not begin", fault.name);
+    world.set_back = false;
     (fault.strike)(world);
     let recovery = recovery(world, fault, &jobs);
     for job in &jobs {
@@ -151,6 +152,8 @@ fn round(
     assert!(knows.is_some(), "{}: a customer was not told of the end of its job", fault.name);
     world.ready();
     load::at_rest(world);
+    told.read(world, runtime);
+    world.mend();
     let mut balance = Balance::default();
     for job in &jobs {
         let Balance { lost, duplicated } = job.balance(world, told);

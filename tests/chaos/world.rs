@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) vhost: String,
     pub(crate) dice: Dice,
     pub(crate) folder: PathBuf,
+    /// Whether the database was set back in this round.
+    pub(crate) set_back: bool,
 }
 
 impl World {
@@ -62,7 +64,8 @@ impl World {
         };
         let vhost = vhost.to_owned();
         let services = Services::on(&folder, amqp, postgres.fresh_database());
-        let mut world = Self { members: Vec::new(), services, _proxy: proxy, brokers, postgres, vhost, dice, folder };
+        let mut world =
+            Self { members: Vec::new(), services, _proxy: proxy, brokers, postgres, vhost, dice, folder, set_back: false };
         world.members = (0..MEMBERS.len()).map(|place| world.member(place)).collect();
         world.ready();
         world
@@ -71,6 +74,11 @@ impl World {
     /// The node that is asked about the broker: the first that runs.
     pub(crate) fn broker(&self) -> &RabbitMq {
         self.brokers.iter().find(|node| node.pid().is_some()).expect("a node that runs")
+    }
+
+    /// Starts the nodes of the broker that do not run.
+    pub(crate) fn mend(&self) {
+        self.brokers.iter().filter(|node| node.pid().is_none()).for_each(RabbitMq::restart);
     }
 
     /// Starts the service of a place.

@@ -50,10 +50,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("kill -9 of PostgreSQL", SHORT, database::kill),
     fault("all database connections cut", SHORT, database::cut_connections),
     fault("the database restored from a backup", LONG, database::restore),
+    fault("the database restored from before a job's end", SHORT, database::restore_after_the_end),
 ];
 
 /// The faults of a grid on a cluster of three nodes, behind one address.
 pub(crate) const CLUSTER_FAULTS: &[Fault] = &[
     fault("kill -9 of one node of three", SHORT, cluster::kill_a_node),
-    fault("kill -9 of each node of three in turn", LONG, cluster::kill_each_node),
+    fault("kill -9 of two nodes of three, of which one comes back", SHORT, cluster::kill_two_nodes),
 ];
