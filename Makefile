@@ -1,6 +1,6 @@
 # The two commands of the README, and what a developer needs beside them. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test worker setup lint format examples bench
+.PHONY: help run test soak worker setup lint format examples bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
@@ -10,6 +10,14 @@ run: ## search a recording for a weak drifting signal, on all cores of this mach
 
 test: setup ## every check, on real RabbitMQ and PostgreSQL, which it installs and starts itself
 	@scripts/test.sh
+
+# How long the soak goes on, and from which seed its order follows.
+MINUTES ?= 30
+SEED ?= 1
+
+soak: setup ## faults in random order on a running grid for MINUTES=30, SEED=1; prints the table of docs/reliability.md
+	cargo build --workspace --all-targets --locked
+	cargo test --workspace --locked --test chaos -- --minutes $(MINUTES) --seed $(SEED)
 
 worker: ## build offpeak-worker and offpeak-aggregator without the compiler, and check that it is not in them
 	cargo build --release --locked -p offpeak --no-default-features --bins

@@ -275,7 +275,7 @@ fn a_long_list_is_read_in_little_memory_and_may_be_killed() {
     let mut whole = services.begin(&list);
     let mut peak = 0;
     wait_for(LIMIT, || {
-        peak = whole.peak_memory().unwrap_or(peak).max(peak);
+        peak = whole.memory("VmHWM:").unwrap_or(peak).max(peak);
         (!whole.runs()).then_some(())
     })
     .expect("it ends");

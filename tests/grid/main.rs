@@ -4,6 +4,7 @@ mod bad_input;
 mod combinations;
 mod dead;
 mod examples;
+#[path = "../support/offpeak.rs"]
 mod offpeak;
 mod resume;
 mod scale;

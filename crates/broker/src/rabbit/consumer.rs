@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::keeper::Keeper;
 use super::line::Line;
 use super::own_queues::OwnQueues;
 use super::session::{Look, Phase, Session};
@@ -28,21 +29,22 @@ pub(super) struct RabbitConsumer {
     task: JoinHandle<()>,
 }
 
+/// What all consumers of a broker share.
+pub(super) struct Shared {
+    pub(super) line: Arc<Line>,
+    pub(super) own: Arc<OwnQueues>,
+    /// Told when the queue is missing.
+    pub(super) keeper: Arc<Keeper>,
+}
+
 impl RabbitConsumer {
     /// Starts consuming; waits for the first subscription, but no longer than `patience`.
-    pub(super) async fn start(
-        line: Arc<Line>,
-        own: Arc<OwnQueues>,
-        queue: &str,
-        prefetch: u16,
-        patience: Duration,
-    ) -> Result<Self, BrokerError> {
+    pub(super) async fn start(shared: Shared, queue: &str, prefetch: u16, patience: Duration) -> Result<Self, BrokerError> {
         let (session, cancel) = (Arc::new(Session::new()), Arc::new(Notify::new()));
         let (first, subscribed) = oneshot::channel();
         let (end, ended) = watch::channel(false);
         let subscription = Subscription {
-            line,
-            own,
+            shared,
             queue: queue.to_owned(),
             prefetch: prefetch.max(1),
             session: Arc::clone(&session),

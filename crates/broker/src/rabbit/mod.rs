@@ -5,6 +5,7 @@ mod board;
 mod consumer;
 mod control;
 mod errors;
+mod keeper;
 mod line;
 mod own_queues;
 mod policies;
@@ -27,6 +28,7 @@ use self::backoff::Backoff;
 use self::consumer::RabbitConsumer;
 use self::control::Control;
 use self::errors::{RESOURCE_LOCKED, refusal, way_out};
+use self::keeper::Keeper;
 use self::line::Line;
 use self::own_queues::OwnQueues;
 pub use self::policies::PolicyError;
@@ -44,8 +46,9 @@ pub struct RabbitBroker {
     publishing: Arc<Line>,
     consuming: Arc<Line>,
     publisher: Publisher,
-    control: Control,
+    control: Arc<Control>,
     own: Arc<OwnQueues>,
+    keeper: Arc<Keeper>,
 }
 
 impl RabbitBroker {
@@ -57,13 +60,20 @@ impl RabbitBroker {
         let control = Control::new(target.clone(), settings.control_connections, patience).map_err(UrlError::from)?;
         let publishing = Arc::new(Line::new(target.clone(), "publish"));
         let consuming = Arc::new(Line::new(target, "consume"));
-        let publisher = Publisher::start(Arc::clone(&publishing), usize::from(settings.publish_window));
-        Ok(Self { publishing, consuming, publisher, control, own: Arc::default() })
+        let keeper = Arc::new(Keeper::default());
+        let publisher = Publisher::start(Arc::clone(&publishing), usize::from(settings.publish_window), Arc::clone(&keeper));
+        Ok(Self { publishing, consuming, publisher, control: Arc::new(control), own: Arc::default(), keeper })
     }
 
     /// Declares the topology, or with `declare = false` only checks that all of it is there; waits for a broker that is away.
+    ///
+    /// What was declared is declared again whenever the broker says that some of it is missing.
     pub async fn ensure_topology(&self, topology: &Topology, declare: bool) -> Result<(), TopologyError> {
-        self.control.ensure(topology, declare).await
+        self.control.ensure(topology, declare).await?;
+        if declare {
+            self.keeper.start(Arc::clone(&self.control), topology.clone());
+        }
+        Ok(())
     }
 
     /// Checks on the management side, at a URL such as `http://user:password@host:15672`, that policies give the queues
@@ -75,6 +85,7 @@ impl RabbitBroker {
     /// Ends all connections politely; what is published or consumed after this is refused as closed.
     pub async fn close(&self) {
         self.publisher.stop();
+        self.keeper.stop();
         self.control.close();
         futures::join!(self.publishing.close(), self.consuming.close());
     }
@@ -125,8 +136,9 @@ impl Broker for RabbitBroker {
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, BrokerError> {
         let patience = self.consuming.target().timeout * 2; // one to connect, one to subscribe
-        let (line, own) = (Arc::clone(&self.consuming), Arc::clone(&self.own));
-        Ok(Box::new(RabbitConsumer::start(line, own, queue, prefetch, patience).await?))
+        let shared =
+            consumer::Shared { line: Arc::clone(&self.consuming), own: Arc::clone(&self.own), keeper: Arc::clone(&self.keeper) };
+        Ok(Box::new(RabbitConsumer::start(shared, queue, prefetch, patience).await?))
     }
 
     async fn depth(&self, queue: &str) -> Result<Option<Depth>, BrokerError> {

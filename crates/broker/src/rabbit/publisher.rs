@@ -12,6 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backoff::Backoff;
 use super::board::{Board, Waiting};
+use super::errors::NOT_FOUND;
+use super::keeper::Keeper;
 use super::line::Line;
 use super::pump::{End, Pump};
 
@@ -31,10 +33,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn start(line: Arc<Line>, window: usize) -> Self {
+    pub(super) fn start(line: Arc<Line>, window: usize, keeper: Arc<Keeper>) -> Self {
         let (calls, queue) = mpsc::channel(CALLS);
         #[expect(clippy::disallowed_methods, reason = "an adapter knows no scope; the task is aborted on drop")]
-        let task = tokio::spawn(run(line, Pump::new(window), queue));
+        let task = tokio::spawn(run(line, Pump::new(window), queue, keeper));
         Self { calls, task }
     }
 
@@ -70,7 +72,7 @@ impl Drop for Publisher {
 }
 
 /// Builds channels for the pump until nobody publishes any more; what was in flight on a lost one is published again.
-async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>) {
+async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>, keeper: Arc<Keeper>) {
     let mut backoff = Backoff::new();
     while let Ok(channel) = line.channel().await {
         let end = match confirming(&line, &channel).await {
@@ -82,8 +84,15 @@ async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>) {
         };
         match end {
             End::Closed => return,
-            End::Refused => {
+            End::Refused(code) => {
+                if code == NOT_FOUND {
+                    keeper.missing();
+                }
                 pump.retry(); // at once: each refusal ends a call, so this ends too
+                continue;
+            }
+            End::Stale => {
+                pump.retry(); // at once: a channel is only replaced when it is some seconds old
                 continue;
             }
             End::Lost(error) => line.lost(&error),

@@ -13,7 +13,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, Error};
 use ports::broker::{BrokerError, Confirm, Outgoing};
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use super::board::Board;
 use super::errors::{refusal, way_out};
@@ -26,14 +26,20 @@ const FLYING_BYTES: usize = 64 * 1024 * 1024;
 /// How often the channel's own state is looked at, should no event tell of its end.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// A channel that is older than this and has a message refused by a full queue is replaced: RabbitMQ forgets to tell a
+/// publisher that a queue takes messages again when its limit is lifted by policy, and refuses them for ever.
+const STALE: Duration = Duration::from_secs(5);
+
 /// Why one channel's run ended.
 pub(super) enum End {
     /// Nobody publishes any more.
     Closed,
-    /// A message was refused, which closed the channel; its caller knows.
-    Refused,
+    /// A message was refused with that code, which closed the channel; its caller knows.
+    Refused(u16),
     /// The channel or connection was lost.
     Lost(Error),
+    /// A full queue refused a message, and the channel may not learn when it has room again.
+    Stale,
     /// The channel ended without a word.
     Silent,
 }
@@ -61,6 +67,8 @@ pub(super) struct Pump {
     careful: usize,
     /// Confirmed (true) or refused (false) by the broker, but returns may still mark them.
     settled: Vec<(u64, bool)>,
+    /// Whether a full queue refused something on this channel.
+    refused: bool,
     error: Option<Error>,
 }
 
@@ -75,13 +83,14 @@ impl Pump {
             next: 0,
             careful: 0,
             settled: Vec::new(),
+            refused: false,
             error: None,
         }
     }
 
     /// Publishes on a channel until it ends.
     pub(super) async fn run(&mut self, channel: &Channel, calls: &mut mpsc::Receiver<Call>) -> End {
-        let mut watch = interval(WATCH);
+        let (mut watch, begun) = (interval(WATCH), Instant::now());
         loop {
             self.fill(channel).await;
             if self.settled.is_empty() && self.error.is_none() {
@@ -102,6 +111,9 @@ impl Pump {
                 self.hear_out(channel).await;
                 return self.error.take().map_or(End::Silent, |error| self.end(error));
             }
+            if self.refused && begun.elapsed() >= STALE {
+                return End::Stale;
+            }
         }
     }
 
@@ -110,6 +122,7 @@ impl Pump {
         self.confirms.clear();
         self.settled.clear();
         self.error = None;
+        self.refused = false;
         self.flying_bytes = 0;
         for (_, slot) in std::mem::take(&mut self.flying).into_iter().rev() {
             self.waiting.push_front(slot);
@@ -197,6 +210,7 @@ impl Pump {
                 (false, true) => Confirm::Stored,
                 (false, false) => Confirm::Refused,
             };
+            self.refused |= confirm == Confirm::Refused;
             slot.board.confirm(slot.index, confirm);
         }
     }
@@ -236,7 +250,7 @@ impl Pump {
         } else {
             self.careful = self.flying.len();
         }
-        End::Refused
+        End::Refused(code)
     }
 }
 

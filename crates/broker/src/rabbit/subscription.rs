@@ -13,22 +13,23 @@ use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::errors::{refusal, way_out};
-use super::line::Line;
-use super::own_queues::OwnQueues;
+use super::consumer::Shared;
+use super::errors::{NOT_FOUND, refusal, way_out};
 use super::properties::short;
 use super::session::{Phase, Session};
 
 /// How often the channel's own state is looked at: an error can leave a stream silent.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// The request to close a channel is on its way long before this.
+const GIVING_UP: Duration = Duration::from_millis(500);
+
 /// One consumer per channel, so the name need not be unique.
 const CONSUMER_TAG: &str = "offpeak";
 
 /// What a consumer's task needs.
 pub(super) struct Subscription {
-    pub(super) line: Arc<Line>,
-    pub(super) own: Arc<OwnQueues>,
+    pub(super) shared: Shared,
     pub(super) queue: String,
     pub(super) prefetch: u16,
     pub(super) session: Arc<Session>,
@@ -47,7 +48,7 @@ enum End {
 
 impl Subscription {
     pub(super) async fn run(mut self) {
-        let line = Arc::clone(&self.line);
+        let line = Arc::clone(&self.shared.line);
         let phase = tokio::select! {
             phase = self.supervise() => phase,
             () = line.until_closed() => Phase::Closed,
@@ -84,9 +85,12 @@ impl Subscription {
     /// Tells the first caller of a refusal, which ends the task; otherwise gives the reason to try again for.
     fn report(&mut self, error: &Error) -> Option<String> {
         let Some((code, text)) = refusal(error) else {
-            self.line.lost(error);
+            self.shared.line.lost(error);
             return Some(error.to_string());
         };
+        if code == NOT_FOUND {
+            self.shared.keeper.missing();
+        }
         let reason = format!("{text}; {}", way_out(code));
         match self.first.take() {
             None => Some(reason),
@@ -118,18 +122,21 @@ impl Subscription {
     }
 
     async fn subscribe(&self) -> Result<Option<(Channel, Consumer)>, Error> {
-        let Ok(channel) = self.line.channel().await else { return std::future::pending().await };
+        let Ok(channel) = self.shared.line.channel().await else { return std::future::pending().await };
         let subscribed = async {
-            self.own.declare(&channel, &self.queue).await?;
+            self.shared.own.declare(&channel, &self.queue).await?;
             channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
             // Before the first delivery, so that no delivery belongs to the incarnation before.
             self.session.begin(channel.clone());
             let options = BasicConsumeOptions::default();
             channel.basic_consume(short(&self.queue), short(CONSUMER_TAG), options, FieldTable::default()).await
         };
-        match timeout(self.line.target().timeout, subscribed).await {
+        match timeout(self.shared.line.target().timeout, subscribed).await {
             Ok(stream) => Ok(Some((channel.clone(), stream?))),
-            Err(_) => Ok(None),
+            Err(_) => {
+                give_up(&channel).await;
+                Ok(None)
+            }
         }
     }
 
@@ -156,5 +163,14 @@ impl Subscription {
                 },
             }
         }
+    }
+}
+
+/// Closes a channel on which a subscription was asked for and not answered. A queue without a majority answers when it
+/// has one again: then nobody must be left to whom it would deliver. Dropping the channel does not close it while the
+/// answer is outstanding.
+async fn give_up(channel: &Channel) {
+    if timeout(GIVING_UP, channel.close(200, "no answer".into())).await.is_err() {
+        tracing::debug!("the broker has not answered the end of a channel; it will when it answers the subscription");
     }
 }

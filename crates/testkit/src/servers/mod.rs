@@ -12,7 +12,7 @@ mod supervisor;
 
 use std::sync::OnceLock;
 
-pub use postgres::{Durability, Postgres, PostgresAddress};
+pub use postgres::{Durability, Postgres, PostgresAddress, psql};
 pub use rabbitmq::{RabbitAddress, RabbitMq};
 
 /// Names the shared RabbitMQ: `amqp://user:password@host:port`.

@@ -50,9 +50,7 @@ impl PostgresAddress {
         let number = NEXT_DATABASE.fetch_add(1, Ordering::Relaxed);
         let name = format!("offpeak-test-{}-{number}", unique());
         let statement = format!("create database \"{name}\"");
-        let mut psql = Command::new("psql");
-        psql.args(["--no-psqlrc", "--quiet", "-d", &self.url, "-c", &statement]);
-        if let Err(problem) = output("psql (is it installed? `make setup`)", &mut psql) {
+        if let Err(problem) = psql(&self.url, &statement) {
             panic!("no fresh database for the test: {problem}");
         }
         let (before, options) = match self.url.split_once('?') {
@@ -63,6 +61,14 @@ impl PostgresAddress {
         let host_end = before[host_at..].find('/').map_or(before.len(), |at| host_at + at);
         format!("{}/{name}{options}", &before[..host_end])
     }
+}
+
+/// Runs SQL against the database of that URL; its rows, columns separated by `|`.
+pub fn psql(url: &str, statement: &str) -> Result<String, String> {
+    let arguments =
+        ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement];
+    let printed = output("psql (is it installed? `make setup`)", Command::new("psql").args(arguments))?;
+    Ok(printed.trim().to_owned())
 }
 
 /// What a commit is worth.
@@ -163,6 +169,24 @@ impl Postgres {
     /// When the server refuses.
     pub fn fresh_database(&self) -> String {
         self.address.fresh_database()
+    }
+
+    /// Copies a database into a fresh one while it is used, as it was at one moment, and returns the copy's URL.
+    ///
+    /// # Panics
+    /// When the server refuses, or its dump cannot be kept.
+    pub fn copy(&self, url: &str) -> String {
+        let fresh = self.fresh_database();
+        let name = fresh.rsplit('/').next().unwrap_or("copy");
+        let dump = std::env::temp_dir().join(format!("{name}.dump"));
+        let (dumped, kept) = (self.programs.join("pg_dump"), dump.display().to_string());
+        let made = output("pg_dump", Command::new(dumped).args(["--format=custom", "--compress=0", "--file", &kept, url]));
+        let restore = self.programs.join("pg_restore");
+        let restored =
+            made.and_then(|_| output("pg_restore", Command::new(restore).args(["--exit-on-error", "-d", &fresh, &kept])));
+        drop(fs::remove_file(&dump)); // a dump that was not made is not there
+        restored.unwrap_or_else(|problem| panic!("{problem}"));
+        fresh
     }
 
     /// The process id of the server, while it runs.

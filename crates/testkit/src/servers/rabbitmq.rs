@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -16,11 +17,16 @@ const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
 
 const EPMD: [&str; 3] = ["/usr/bin/epmd", "/usr/local/bin/epmd", "/opt/erlang/bin/epmd"];
 
+const MISSING: &str = "it is not installed: run `make setup`, or name a running one in OFFPEAK_TEST_AMQP_URL";
+
 /// A node starts in about 5 s on an idle machine; a crowded one takes its time.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 
 /// A port found free may be taken by someone else before the node binds it.
 const START_TRIES: usize = 3;
+
+/// Consumer timeouts and the counts of quorum queues are looked at every second, so that tests need not wait for them.
+const TICKS: &str = "[{rabbit, [{channel_tick_interval, 1000}, {quorum_tick_interval, 1000}]}].\n";
 
 /// How often an alarm is looked for; each look takes about a second by itself.
 const ALARM_LOOKS: usize = 30;
@@ -61,6 +67,11 @@ impl RabbitAddress {
         format!("{}/{}", self.base, self.default_vhost)
     }
 
+    /// The port of AMQP.
+    pub fn port(&self) -> u16 {
+        self.base.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(5672)
+    }
+
     /// The URL of the management HTTP side.
     pub fn management_url(&self) -> String {
         self.management.url()
@@ -78,11 +89,7 @@ impl RabbitAddress {
     fn try_vhost(&self, name: &str) -> Result<String, String> {
         let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
         let vhost = format!("{}-{}-{number}", plain(name), unique());
-        self.put(&format!("/api/vhosts/{vhost}"), "{}")?;
-        let login = self.base.split_once("://").map_or("", |(_, rest)| rest);
-        let user = login.split(':').next().unwrap_or("guest");
-        let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
-        self.put(&format!("/api/permissions/{vhost}/{user}"), everything)?;
+        self.make_vhost(&vhost)?;
         Ok(format!("{}/{vhost}", self.base))
     }
 
@@ -92,13 +99,23 @@ impl RabbitAddress {
     /// When the management side refuses or is not there.
     pub fn set_policy(&self, url: &str, name: &str, policy: &str) {
         let vhost = url.rsplit('/').next().unwrap_or_default();
-        self.put(&format!("/api/policies/{vhost}/{name}"), policy).unwrap_or_else(|problem| panic!("{problem}"));
+        self.api("PUT", &format!("/api/policies/{vhost}/{name}"), policy).unwrap_or_else(|problem| panic!("{problem}"));
     }
 
-    fn put(&self, path: &str, body: &str) -> Result<(), String> {
-        match self.management.request("PUT", path, body)? {
-            (200..=299, _) => Ok(()),
-            (status, text) => Err(format!("PUT {path} answered {status}: {text}")),
+    /// Makes a vhost of exactly that name, empty, with every right for the login of this address.
+    pub fn make_vhost(&self, vhost: &str) -> Result<(), String> {
+        self.api("PUT", &format!("/api/vhosts/{vhost}"), "{}")?;
+        let login = self.base.split_once("://").map_or("", |(_, rest)| rest);
+        let user = login.split(':').next().unwrap_or("guest");
+        let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+        self.api("PUT", &format!("/api/permissions/{vhost}/{user}"), everything).map(drop)
+    }
+
+    /// Asks the management side, and returns the text of its answer.
+    pub fn api(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
+        match self.management.request(method, path, body)? {
+            (200..=299, text) => Ok(text),
+            (status, text) => Err(format!("{method} {path} answered {status}: {text}")),
         }
     }
 
@@ -122,13 +139,41 @@ impl RabbitAddress {
     }
 }
 
+/// What the nodes of one cluster share: the daemon that knows their names, and the folder with their secret.
+#[derive(Debug)]
+struct Names {
+    epmd: Supervised,
+    port: u16,
+    home: String,
+}
+
+impl Names {
+    fn start() -> Result<Self, String> {
+        let epmd = installed(&EPMD).ok_or(MISSING)?;
+        let (home, port) = (scratch("epmd")?, free_port()?);
+        let names = Self {
+            home: text(&home),
+            port,
+            epmd: Supervised::new(Recipe {
+                name: "epmd",
+                scratch: home,
+                stop: "KILL",
+                command: vec![text(&epmd), "-address".into(), "127.0.0.1".into()],
+                env: vec![("PATH", search_path()), ("ERL_EPMD_PORT", port.to_string())],
+            })?,
+        };
+        names.epmd.start(START_PATIENCE, || accepts(port))?;
+        Ok(names)
+    }
+}
+
 /// A RabbitMQ node of one's own, with the management plugin; it ends when dropped or when the process ends.
 #[derive(Debug)]
 pub struct RabbitMq {
     address: RabbitAddress,
     // Dropped in this order: the node before the daemon that knows its name.
     node: Supervised,
-    epmd: Supervised,
+    names: Arc<Names>,
     scripts: PathBuf,
     env: Vec<(&'static str, String)>,
 }
@@ -141,7 +186,7 @@ impl RabbitMq {
     pub fn start() -> Self {
         let mut problem = String::new();
         for _ in 0..START_TRIES {
-            match Self::try_start() {
+            match Names::start().and_then(|names| Self::try_start(0, Arc::new(names))) {
                 Ok(server) => return server,
                 Err(failed) => problem = failed,
             }
@@ -149,23 +194,25 @@ impl RabbitMq {
         panic!("no RabbitMQ for the tests: {problem}")
     }
 
-    fn try_start() -> Result<Self, String> {
-        let missing = "it is not installed: run `make setup`, or name a running one in OFFPEAK_TEST_AMQP_URL";
-        let scripts = installed(&SCRIPTS).ok_or(missing)?;
-        let epmd = installed(&EPMD).ok_or(missing)?;
-        let folder = scratch("rabbitmq")?;
-        let [amqp, management, names, distribution] = [free_port()?, free_port()?, free_port()?, free_port()?];
-        let env = environment(&folder, names, distribution);
-        write_settings(&folder, amqp, management)?;
+    /// Starts a cluster of so many nodes, `offpeak-test-0@localhost` and on, each with every right and duty.
+    ///
+    /// # Panics
+    /// When RabbitMQ is not installed or does not start.
+    pub fn cluster(nodes: usize) -> Vec<Self> {
+        let started = Names::start().and_then(|names| {
+            let names = Arc::new(names);
+            (0..nodes).map(|number| Self::try_start(number, Arc::clone(&names))).collect::<Result<Vec<_>, _>>()
+        });
+        started.unwrap_or_else(|problem| panic!("no cluster of RabbitMQ for the tests: {problem}"))
+    }
 
-        let epmd = Supervised::new(Recipe {
-            name: "epmd",
-            scratch: scratch("epmd")?,
-            stop: "KILL",
-            command: vec![text(&epmd), "-address".into(), "127.0.0.1".into()],
-            env: env.clone(),
-        })?;
-        epmd.start(START_PATIENCE, || accepts(names))?;
+    /// Starts a node; one that is not the first joins it.
+    fn try_start(number: usize, names: Arc<Names>) -> Result<Self, String> {
+        let scripts = installed(&SCRIPTS).ok_or(MISSING)?;
+        let folder = scratch("rabbitmq")?;
+        let [amqp, management, distribution] = [free_port()?, free_port()?, free_port()?];
+        let env = environment(&folder, &names, &node_name(number), distribution);
+        write_settings(&folder, amqp, management, number)?;
 
         let server = Self {
             address: RabbitAddress::new(
@@ -179,7 +226,7 @@ impl RabbitMq {
                 command: vec![text(&scripts.join("rabbitmq-server"))],
                 env: env.clone(),
             })?,
-            epmd,
+            names,
             scripts,
             env,
         };
@@ -266,25 +313,25 @@ impl RabbitMq {
     }
 
     fn epmd_is_up(&self) -> Result<(), String> {
-        self.epmd.pid().map(drop).ok_or_else(|| "epmd is not running".to_owned())
+        self.names.epmd.pid().map(drop).ok_or_else(|| "epmd is not running".to_owned())
     }
 }
 
 /// The node's whole environment: nothing of the machine's own RabbitMQ is read or written.
-fn environment(folder: &Path, names: u16, distribution: u16) -> Vec<(&'static str, String)> {
+fn environment(folder: &Path, names: &Names, node: &str, distribution: u16) -> Vec<(&'static str, String)> {
     let inside = |name: &str| text(&folder.join(name));
     vec![
         ("PATH", search_path()),
-        ("HOME", text(folder)),
+        ("HOME", names.home.clone()),
         ("LANG", "C.UTF-8".into()),
-        ("ERL_EPMD_PORT", names.to_string()),
-        ("RABBITMQ_NODENAME", "offpeak-test@localhost".into()),
+        ("ERL_EPMD_PORT", names.port.to_string()),
+        ("RABBITMQ_NODENAME", node.to_owned()),
         ("RABBITMQ_DIST_PORT", distribution.to_string()),
         ("RABBITMQ_MNESIA_BASE", inside("data")),
         ("RABBITMQ_LOG_BASE", inside("log")),
         ("RABBITMQ_CONF_ENV_FILE", inside("no-env.conf")),
         ("RABBITMQ_CONFIG_FILE", inside("rabbitmq.conf")),
-        ("RABBITMQ_ADVANCED_CONFIG_FILE", inside("no-advanced.config")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", inside("advanced.config")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", inside("enabled_plugins")),
         ("RABBITMQ_PID_FILE", inside("node.pid")),
         // Makes the script replace itself by the node, so that the supervised process id is the node's.
@@ -294,19 +341,30 @@ fn environment(folder: &Path, names: u16, distribution: u16) -> Vec<(&'static st
     ]
 }
 
-fn write_settings(folder: &Path, amqp: u16, management: u16) -> Result<(), String> {
+fn node_name(number: usize) -> String {
+    format!("offpeak-test-{number}@localhost")
+}
+
+fn write_settings(folder: &Path, amqp: u16, management: u16, number: usize) -> Result<(), String> {
     let mut settings = String::new();
-    for (key, value) in [
+    let mut values = vec![
         ("listeners.tcp.1", format!("127.0.0.1:{amqp}")),
         ("management.tcp.ip", "127.0.0.1".to_owned()),
         ("management.tcp.port", management.to_string()),
         ("disk_free_limit.absolute", "50MB".to_owned()),
-    ] {
+    ];
+    if number > 0 {
+        values.push(("cluster_formation.peer_discovery_backend", "classic_config".to_owned()));
+        values.push(("cluster_formation.classic_config.nodes.1", node_name(0)));
+        values.push(("cluster_formation.classic_config.nodes.2", node_name(number)));
+    }
+    for (key, value) in values {
         writeln!(settings, "{key} = {value}").map_err(|error| error.to_string())?;
     }
     let write =
         |name: &str, text: &str| fs::write(folder.join(name), text).map_err(|error| format!("cannot write {name}: {error}"));
     write("rabbitmq.conf", &settings)?;
+    write("advanced.config", TICKS)?;
     write("enabled_plugins", "[rabbitmq_management].\n")
 }
 

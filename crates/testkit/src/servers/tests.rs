@@ -1,15 +1,8 @@
 //! The servers themselves: they start apart, survive a kill with their data, and go with their owner.
 
 use std::path::Path;
-use std::process::Command;
 
-use super::supervisor::output;
 use super::*;
-
-fn psql(url: &str, statement: &str) -> Result<String, String> {
-    let arguments = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-d", url, "-c", statement];
-    output("psql", Command::new("psql").args(arguments))
-}
 
 fn is_running(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
@@ -26,7 +19,10 @@ fn a_private_postgres_keeps_commits_over_a_kill_and_ends_with_its_owner() {
     server.kill9();
     assert!(!is_running(killed) && psql(&url, "select 1").is_err());
     server.restart();
-    assert_eq!(psql(&url, "select n from kept").expect("after recovery").trim(), "7");
+    assert_eq!(psql(&url, "select n from kept").expect("after recovery"), "7");
+    let copy = server.copy(&url);
+    psql(&url, "delete from kept").expect("delete");
+    assert_eq!(psql(&copy, "select n from kept").expect("copied"), "7");
     let pid = server.pid().expect("pid");
     drop(server);
     assert!(!is_running(pid));

@@ -128,10 +128,10 @@ impl Running {
         self.child.wait().expect("wait");
     }
 
-    /// Its largest memory so far, in bytes.
-    pub(crate) fn peak_memory(&self) -> Option<u64> {
+    /// Its memory in bytes, as the system names it: `VmHWM:` is the most so far, `VmRSS:` what it takes now.
+    pub(crate) fn memory(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 }
@@ -186,10 +186,13 @@ pub(crate) const MONTE_CARLO: &str = "[params.market]\nspot = 100.0\nstrike = 10
 
 /// A monte-carlo job of so many items in units of at most so many.
 pub(crate) fn monte_carlo(folder: &Path, items: u32, max_items: u32, before: &str) -> PathBuf {
-    let body = format!(
-        "reduce = true\n{before}[input]\nrange = [0, {items}]\n[params]\nseed = 7\npaths_per_item = 4096\n{MONTE_CARLO}[unit]\nmax_items = {max_items}\n"
-    );
-    job(folder, "monte-carlo", "monte-carlo", &body)
+    let unit = format!("[unit]\nmax_items = {max_items}\n");
+    job(folder, "monte-carlo", "monte-carlo", &format!("{before}{}{unit}", monte_carlo_body(items, 4096)))
+}
+
+/// The rest of a monte-carlo job's file; an item is a matter of so many paths.
+pub(crate) fn monte_carlo_body(items: u32, paths: u32) -> String {
+    format!("reduce = true\n[input]\nrange = [0, {items}]\n[params]\nseed = 7\npaths_per_item = {paths}\n{MONTE_CARLO}")
 }
 
 /// A module written as text.
@@ -223,8 +226,11 @@ pub(crate) struct Services {
 impl Services {
     /// A fresh vhost and database, its tables made by the command.
     pub(crate) fn new(folder: &Path, name: &str) -> Self {
-        let amqp = servers::rabbitmq().vhost(name);
-        let database = servers::postgres().fresh_database();
+        Self::on(folder, servers::rabbitmq().vhost(name), servers::postgres().fresh_database())
+    }
+
+    /// Over a broker and an empty database that are there.
+    pub(crate) fn on(folder: &Path, amqp: String, database: String) -> Self {
         let migrated = offpeak(folder, ["migrate", "--database", &database]);
         assert_eq!(migrated.code, Some(0), "{migrated:?}");
         Self { folder: folder.to_owned(), amqp, database }

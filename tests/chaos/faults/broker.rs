@@ -1,0 +1,90 @@
+//! Faults of RabbitMQ: cut connections, alarms, time-outs, restarts, lost and full queues.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::world::World;
+
+/// How long an alarm or a full queue lasts.
+const A_WHILE: Duration = Duration::from_secs(3);
+
+/// What a service says when a connection of its is gone.
+const CUT: &str = "is not reachable";
+
+pub(super) fn cut_connections(world: &mut World) {
+    world.until_said(CUT, |world| drop(world.broker().rabbitmqctl(&["close_all_connections", "--global", "test"])));
+}
+
+pub(super) fn memory_alarm(world: &mut World) {
+    world.until_said("takes no messages", |world| world.broker().set_memory_alarm(true));
+    sleep(A_WHILE);
+    world.broker().set_memory_alarm(false);
+}
+
+/// With a time-out of 2 s on new channels, the workers are held for longer than that.
+pub(super) fn consumer_timeouts(world: &mut World) {
+    let set = |world: &World, timeout_ms: &str| {
+        world.broker().rabbitmqctl(&["eval", &format!("application:set_env(rabbit, consumer_timeout, {timeout_ms}).")]);
+        world.broker().rabbitmqctl(&["close_all_connections", "--global", "new time-out"]);
+    };
+    set(world, "2000");
+    world.ready();
+    world.until("units on their way", |world| world.queues().is_ok_and(|queues| queues.iter().any(is_work_under_way)));
+    world.until_said("timed out", |world| {
+        world.signal("worker", "-STOP");
+        sleep(A_WHILE + A_WHILE);
+        world.signal("worker", "-CONT");
+    });
+    set(world, "1800000");
+}
+
+fn is_work_under_way((queue, messages): &(String, u64)) -> bool {
+    queue.starts_with("offpeak.work.") && *messages > 0
+}
+
+pub(super) fn stop_and_start(world: &mut World) {
+    world.broker().rabbitmqctl(&["stop_app"]);
+    world.broker().rabbitmqctl(&["start_app"]);
+}
+
+pub(super) fn kill(world: &mut World) {
+    let broker = &world.brokers[0];
+    broker.kill9();
+    broker.restart();
+}
+
+/// Empties every queue, while what is delivered is lost with its connections.
+pub(super) fn purge(world: &mut World) {
+    world.signal("worker", "-STOP");
+    world.signal("aggregator", "-STOP");
+    world.broker().rabbitmqctl(&["close_all_connections", "--global", "purge"]);
+    let mut purged = 0;
+    let queues = world.queues().expect("queues").into_iter();
+    // A worker's own queue belongs to its connection; it goes with it.
+    for (queue, messages) in queues.filter(|(queue, _)| !queue.starts_with("offpeak.worker.")) {
+        world.manage("DELETE", "queues", &format!("/{queue}/contents"), "").expect("purged");
+        purged += messages;
+    }
+    world.signal("worker", "-CONT");
+    world.signal("aggregator", "-CONT");
+    assert!(purged > 0, "there was nothing to purge");
+}
+
+/// Everything the broker knew is gone: queues, exchanges, messages, consumers.
+pub(super) fn wipe(world: &mut World) {
+    world.manage("DELETE", "vhosts", "", "").expect("deleted");
+    world.broker().address().make_vhost(&world.vhost).expect("made");
+}
+
+/// Outcomes find their queues full, until an operator lifts the limit.
+pub(super) fn full_queues(world: &mut World) {
+    let policy = r#"{"pattern": "^offpeak[.]outcomes", "definition": {"max-length-bytes": 1, "overflow": "reject-publish"}, "apply-to": "queues"}"#;
+    world.manage("PUT", "policies", "/full", policy).expect("a policy");
+    world.until_said("[Refused]", |world| {
+        world.signal("aggregator", "-STOP");
+        // What was delivered to them does not count for the limit; without connections nothing is.
+        world.broker().rabbitmqctl(&["close_all_connections", "--global", "full queues"]);
+    });
+    world.manage("DELETE", "policies", "/full", "").expect("no policy");
+    world.signal("aggregator", "-CONT");
+}

@@ -1,0 +1,17 @@
+//! Faults of a cluster: nodes that die while the others go on. What is dead is started again after the round.
+
+use crate::world::World;
+
+pub(super) fn kill_a_node(world: &mut World) {
+    let node = world.dice.below(world.brokers.len());
+    world.brokers[node].kill9();
+}
+
+/// No queue has a majority until one of the two is back.
+pub(super) fn kill_two_nodes(world: &mut World) {
+    let (first, nodes) = (world.dice.below(world.brokers.len()), world.brokers.len());
+    for offset in 0..2 {
+        world.brokers[(first + offset) % nodes].kill9();
+    }
+    world.brokers[first].restart();
+}

@@ -1,0 +1,71 @@
+//! Faults of our own processes: killed, paused, told to stop.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::world::World;
+
+/// Longer than a producer's lease, `lease_ms`, in this suite.
+const PAST_LEASES: Duration = Duration::from_secs(4);
+/// Longer than a replica's deadline, `replica_deadline_ms`, in this suite.
+const PAST_DEADLINE: Duration = Duration::from_millis(9_500);
+/// Long enough for outcomes to pile up.
+const PILE_UP: Duration = Duration::from_secs(3);
+
+fn kill_one(world: &mut World, kind: &str) {
+    let places = world.places(kind);
+    let place = places[world.dice.below(places.len())];
+    world.replace(place);
+}
+
+pub(super) fn kill_producer(world: &mut World) {
+    kill_one(world, "producer");
+}
+
+pub(super) fn kill_aggregator(world: &mut World) {
+    kill_one(world, "aggregator");
+}
+
+pub(super) fn kill_worker(world: &mut World) {
+    kill_one(world, "worker");
+}
+
+pub(super) fn kill_all(world: &mut World) {
+    world.members.iter().for_each(|member| member.running.signal("-KILL"));
+    (0..world.members.len()).for_each(|place| world.replace(place));
+    world.ready();
+}
+
+/// One after the other: the new one is ready before the old one is told to stop, as in a deployment.
+pub(super) fn rolling_restart(world: &mut World) {
+    for place in 0..world.members.len() {
+        let new = world.member(place);
+        new.running.ready();
+        let old = std::mem::replace(&mut world.members[place], new);
+        old.running.signal("-TERM");
+        let ended = old.running.end();
+        assert_eq!(ended.code, Some(0), "{} told to stop: {ended:?}", old.kind);
+    }
+}
+
+pub(super) fn pause_producer(world: &mut World) {
+    let places = world.places("producer");
+    let place = places[world.dice.below(places.len())];
+    world.members[place].running.signal("-STOP");
+    sleep(PAST_LEASES);
+    world.members[place].running.signal("-CONT");
+}
+
+pub(super) fn pause_workers(world: &mut World) {
+    world.signal("worker", "-STOP");
+    sleep(PAST_DEADLINE);
+    let lost = "select count(*) from replicas where state = 'lost'";
+    world.until("a replica past its deadline", |world| world.number(lost).is_some_and(|lost| lost > 0));
+    world.signal("worker", "-CONT");
+}
+
+pub(super) fn pause_aggregators(world: &mut World) {
+    world.signal("aggregator", "-STOP");
+    sleep(PILE_UP);
+    world.signal("aggregator", "-CONT");
+}

@@ -1,0 +1,194 @@
+//! Rounds: jobs are handed in, a fault strikes in their middle, and what must hold is checked when they have ended.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::dice::Dice;
+use crate::faults::{CLUSTER_FAULTS, FAULTS, Fault};
+use crate::load::{self, Balance, Kind, Load, Told};
+use crate::memory::Memory;
+use crate::offpeak::{Running, wait_for};
+use crate::table::Table;
+use crate::world::{LIMIT, World};
+
+/// The fault strikes when so many units of the first job are in the ledger.
+const BEGUN: u64 = 3;
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// How long to go on; without it every fault strikes once.
+    pub(crate) lasts: Option<Duration>,
+    /// From which chance follows.
+    pub(crate) seed: u64,
+    /// Words of the faults' names; all faults without any.
+    pub(crate) words: Vec<String>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { lasts: None, seed: 1, words: Vec::new() }
+    }
+}
+
+impl Plan {
+    fn chosen(&self, faults: &[Fault]) -> Vec<Fault> {
+        let wanted = |fault: &&Fault| self.words.is_empty() || self.words.iter().any(|word| fault.name.contains(word));
+        faults.iter().filter(wanted).copied().collect()
+    }
+}
+
+/// Carries out the plan; whether nothing was lost and nothing done twice.
+pub(crate) fn run(plan: &Plan) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut campaign = Campaign::new(folder.path(), plan);
+    let end = plan.lasts.map(|lasts| now() + lasts);
+    say(&format!("seed {}", plan.seed));
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        // The cluster takes a quarter of a long run.
+        let shares = [(1, FAULTS, plan.lasts.map(|lasts| lasts.mul_f64(0.75))), (3, CLUSTER_FAULTS, None)];
+        for (nodes, faults, share) in shares {
+            let faults = plan.chosen(faults);
+            if !faults.is_empty() {
+                campaign.grid(nodes, &faults, share.map(|share| now() + share).or(end));
+            }
+        }
+    }));
+    say(&format!("what came of it\n\n{}", campaign.table.text()));
+    if ended.is_err() {
+        say(&format!("failed; the services' logs are in {}", folder.keep().display()));
+    }
+    ended.is_ok() && campaign.table.is_clean()
+}
+
+/// Everything that is kept over rounds.
+struct Campaign {
+    folder: std::path::PathBuf,
+    dice: Dice,
+    long: bool,
+    kinds: BTreeMap<(u32, bool), Kind>,
+    table: Table,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Campaign {
+    fn new(folder: &Path, plan: &Plan) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            dice: Dice(plan.seed),
+            long: plan.lasts.is_some(),
+            kinds: BTreeMap::new(),
+            table: Table::default(),
+            runtime: tokio::runtime::Runtime::new().expect("a runtime"),
+        }
+    }
+
+    /// Lets faults strike one grid: each once, or until that time.
+    fn grid(&mut self, nodes: usize, faults: &[Fault], end: Option<Instant>) {
+        let folder = self.folder.join(format!("nodes-{nodes}"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let mut world = World::start(folder, nodes, self.dice.clone());
+        let (mut told, mut memory) = (Told::default(), Memory::default());
+        loop {
+            let mut order = faults.to_owned();
+            if self.long {
+                self.dice.shuffle(&mut order);
+            }
+            for fault in order {
+                let (begin, jobs) = (now(), self.jobs(fault));
+                let (recovery, balance) = round(&mut world, fault, &jobs, &mut told, &self.runtime);
+                let (recovered, whole) = (recovery.as_secs_f64(), begin.elapsed().as_secs_f64());
+                say(&format!("{}: recovered in {recovered:.1} s, at rest after {whole:.1} s", fault.name));
+                self.table.note(fault.name, recovery, balance);
+                memory.look(&world);
+                if end.is_some_and(|end| now() > end) {
+                    break;
+                }
+            }
+            if end.is_none_or(|end| now() > end) {
+                break;
+            }
+        }
+        say(&format!("memory of the services\n{}", memory.text()));
+        assert!(memory.is_flat(), "memory grows");
+        stop(world);
+    }
+
+    /// The jobs of a round: one, or in a long run three at once, one of them with a quorum.
+    fn jobs(&mut self, fault: Fault) -> Vec<Kind> {
+        let wanted: &[bool] = if self.long { &[false, true, false] } else { &[false] };
+        let kinds = wanted.iter().map(|quorum| {
+            let before = if *quorum { "quorum = 2\n" } else { "" };
+            let new = || Kind::new(&self.folder, fault.items, before);
+            self.kinds.entry((fault.items, *quorum)).or_insert_with(new).clone()
+        });
+        kinds.collect()
+    }
+}
+
+/// One fault in the middle of jobs: how long until the next unit was settled, and what came of the jobs.
+fn round(
+    world: &mut World,
+    fault: Fault,
+    kinds: &[Kind],
+    told: &mut Told,
+    runtime: &tokio::runtime::Runtime,
+) -> (Duration, Balance) {
+    let jobs: Vec<Load> = kinds.iter().map(|kind| Load::submit(world, kind)).collect();
+    let begun = wait_for(LIMIT, || jobs[0].settled(world).filter(|settled| *settled >= BEGUN));
+    assert!(begun.is_some(), "{}: the job did not begin", fault.name);
+    world.set_back = false;
+    (fault.strike)(world);
+    let recovery = recovery(world, fault, &jobs);
+    for job in &jobs {
+        job.over(world);
+    }
+    let knows = wait_for(LIMIT, || {
+        told.read(world, runtime);
+        jobs.iter().all(|job| told.knows(job)).then_some(())
+    });
+    assert!(knows.is_some(), "{}: a customer was not told of the end of its job", fault.name);
+    world.ready();
+    load::at_rest(world);
+    told.read(world, runtime);
+    world.mend();
+    let mut balance = Balance::default();
+    for job in &jobs {
+        let Balance { lost, duplicated } = job.balance(world, told);
+        balance.lost += lost;
+        balance.duplicated += duplicated;
+    }
+    (recovery, balance)
+}
+
+/// From the end of the fault until a unit is settled that was not settled then.
+fn recovery(world: &World, fault: Fault, jobs: &[Load]) -> Duration {
+    let settled = |world: &World| world.number("select count(*) from ledger");
+    let begin = now();
+    let before = wait_for(LIMIT, || settled(world)).expect("the database is there");
+    assert!(!jobs.iter().all(|job| job.is_over(world)), "{}: the jobs were over before the fault", fault.name);
+    let next = wait_for(LIMIT, || settled(world).filter(|settled| *settled > before));
+    assert!(next.is_some(), "{}: nothing was settled any more", fault.name);
+    begin.elapsed()
+}
+
+/// Every service ends well when it is told to.
+fn stop(world: World) {
+    world.members.iter().for_each(|member| member.running.signal("-TERM"));
+    for member in world.members {
+        let ended = Running::end(member.running);
+        assert_eq!(ended.code, Some(0), "{}: {ended:?}", member.kind);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the suite has a main of its own, and its table is for people")]
+fn say(text: &str) {
+    println!("chaos: {text}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the recovery is measured, and a long run has an end; no result depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,170 @@
+//! The world of the suite: a broker and a database of its own, the services as processes, and a hold on each of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use testkit::servers::{Durability, Postgres, RabbitMq, psql};
+
+use crate::dice::Dice;
+use crate::offpeak::{Running, Services, wait_for};
+use crate::proxy::Proxy;
+
+/// Nothing in the suite is waited for longer.
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
+
+/// The services' settings: two of each, and deadlines short enough to pass in a test.
+const SETTINGS: [(&str, &str); 9] = [
+    ("OFFPEAK__GRID__POOLS", "open:2"),
+    ("OFFPEAK__GRID__SHARDS", "2"),
+    ("OFFPEAK__GRID__SHUTDOWN_GRACE_MS", "30000"),
+    ("OFFPEAK__PRODUCER__LEASE_MS", "3000"),
+    ("OFFPEAK__PRODUCER__MAX_UNIT_MS", "6000"),
+    ("OFFPEAK__PRODUCER__REPLICA_DEADLINE_MS", "8000"),
+    ("OFFPEAK__WORKER__SLOTS", "1"),
+    ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", "10000"),
+    ("OFFPEAK__WORKER__CACHE_DIR", "cache"),
+];
+
+/// Which services run; a worker's lane follows from its place.
+const MEMBERS: [&str; 6] = ["producer", "producer", "aggregator", "aggregator", "worker", "worker"];
+
+/// A service that runs.
+pub(crate) struct Member {
+    pub(crate) kind: &'static str,
+    pub(crate) running: Running,
+}
+
+/// A grid, and everything it stands on.
+pub(crate) struct World {
+    // Dropped in this order: the services before what they stand on.
+    pub(crate) members: Vec<Member>,
+    pub(crate) services: Services,
+    _proxy: Option<Proxy>,
+    pub(crate) brokers: Vec<RabbitMq>,
+    pub(crate) postgres: Postgres,
+    pub(crate) vhost: String,
+    pub(crate) dice: Dice,
+    pub(crate) folder: PathBuf,
+    /// Whether the database was set back in this round.
+    pub(crate) set_back: bool,
+}
+
+impl World {
+    /// Starts the servers, with so many nodes of RabbitMQ, and the services in `folder`.
+    pub(crate) fn start(folder: PathBuf, nodes: usize, dice: Dice) -> Self {
+        let postgres = Postgres::start(Durability::Synced);
+        let brokers = RabbitMq::cluster(nodes);
+        let url = brokers[0].vhost("chaos");
+        let (base, vhost) = url.rsplit_once('/').expect("a vhost");
+        // Services see a cluster as one address, like that of a load balancer.
+        let proxy = (nodes > 1).then(|| Proxy::start(brokers.iter().map(|node| node.address().port()).collect()));
+        let amqp = match &proxy {
+            Some(proxy) => format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", proxy.port),
+            None => format!("{base}/{vhost}"),
+        };
+        let vhost = vhost.to_owned();
+        let services = Services::on(&folder, amqp, postgres.fresh_database());
+        let mut world =
+            Self { members: Vec::new(), services, _proxy: proxy, brokers, postgres, vhost, dice, folder, set_back: false };
+        world.members = (0..MEMBERS.len()).map(|place| world.member(place)).collect();
+        world.ready();
+        world
+    }
+
+    /// The node that is asked about the broker: the first that runs.
+    pub(crate) fn broker(&self) -> &RabbitMq {
+        self.brokers.iter().find(|node| node.pid().is_some()).expect("a node that runs")
+    }
+
+    /// Starts the nodes of the broker that do not run.
+    pub(crate) fn mend(&self) {
+        self.brokers.iter().filter(|node| node.pid().is_none()).for_each(RabbitMq::restart);
+    }
+
+    /// Starts the service of a place.
+    pub(crate) fn member(&self, place: usize) -> Member {
+        let (kind, lane) = (MEMBERS[place], (place % 2).to_string());
+        let settings = [SETTINGS.as_slice(), &[("OFFPEAK__WORKER__LANE", &lane)]].concat();
+        Member { kind, running: self.services.start(kind, &settings) }
+    }
+
+    /// Waits until every service says that it is ready.
+    pub(crate) fn ready(&self) {
+        self.members.iter().for_each(|member| member.running.ready());
+    }
+
+    /// The places of the services of a kind.
+    pub(crate) fn places(&self, kind: &str) -> Vec<usize> {
+        (0..self.members.len()).filter(|place| self.members[*place].kind == kind).collect()
+    }
+
+    /// kill -9 of the service at a place, with another started in its stead.
+    pub(crate) fn replace(&mut self, place: usize) {
+        let new = self.member(place);
+        std::mem::replace(&mut self.members[place], new).running.kill9();
+    }
+
+    /// Sends a signal to the services of a kind.
+    pub(crate) fn signal(&self, kind: &str, signal: &str) {
+        self.places(kind).into_iter().for_each(|place| self.members[place].running.signal(signal));
+    }
+
+    /// How often the services have written something.
+    pub(crate) fn said(&self, what: &str) -> usize {
+        self.members.iter().map(|member| member.running.stderr().matches(what).count()).sum()
+    }
+
+    /// Does something, and waits until the services have written of it more often than before.
+    pub(crate) fn until_said(&self, what: &str, act: impl FnOnce(&Self)) {
+        let before = self.said(what);
+        act(self);
+        self.until(what, |world| world.said(what) > before);
+    }
+
+    /// Runs SQL against the grid's database.
+    pub(crate) fn sql(&self, statement: &str) -> Result<String, String> {
+        psql(&self.services.database, statement)
+    }
+
+    /// The number that a query answers; none while the database is away.
+    pub(crate) fn number(&self, query: &str) -> Option<u64> {
+        self.sql(query).ok()?.parse().ok()
+    }
+
+    /// Asks the broker's management side about the grid's vhost: `/api/<noun>/<vhost><rest>`.
+    pub(crate) fn manage(&self, method: &str, noun: &str, rest: &str, body: &str) -> Result<String, String> {
+        self.broker().address().api(method, &format!("/api/{noun}/{}{rest}", self.vhost), body)
+    }
+
+    /// The queues with what they hold, ready or delivered and not acknowledged, but for those of customers.
+    pub(crate) fn queues(&self) -> Result<Vec<(String, u64)>, String> {
+        let listed = self.manage("GET", "queues", "?disable_stats=true&enable_queue_totals=true", "")?;
+        let listed: serde_json::Value = serde_json::from_str(body(&listed)).map_err(|error| error.to_string())?;
+        let queues = listed.as_array().ok_or_else(|| format!("no list of queues: {listed}"))?;
+        let held = |queue: &serde_json::Value| {
+            let name = queue["name"].as_str()?.to_owned();
+            let messages = queue["messages"].as_u64().unwrap_or(0);
+            (!name.starts_with("offpeak.customer.")).then_some((name, messages))
+        };
+        Ok(queues.iter().filter_map(held).collect())
+    }
+
+    /// The queues for people, as RabbitMQ counts them.
+    pub(crate) fn queues_in_full(&self) -> String {
+        let columns = ["name", "messages_ready", "messages_unacknowledged", "consumers", "state", "leader", "online"];
+        self.broker().rabbitmqctl(&[["list_queues", "-p", &self.vhost].as_slice(), &columns].concat())
+    }
+
+    /// Waits for something to become true.
+    pub(crate) fn until(&self, what: &str, mut look: impl FnMut(&Self) -> bool) {
+        let seen = wait_for(LIMIT, || look(self).then_some(()));
+        seen.unwrap_or_else(|| panic!("{what} did not come in {LIMIT:?}"));
+    }
+}
+
+/// The JSON of an answer that may have come in chunks.
+fn body(answer: &str) -> &str {
+    let begin = answer.find(['[', '{']).unwrap_or(0);
+    let end = answer.rfind([']', '}']).map_or(answer.len(), |end| end + 1);
+    &answer[begin..end]
+}
