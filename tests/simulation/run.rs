@@ -6,7 +6,7 @@ use std::time::Duration;
 use ports::Broker as _;
 use ports::broker::{Consumer, Verdict};
 use protocol::CustomerName;
-use protocol::address::{outcomes_queue, results_queue, work_queue};
+use protocol::address::{WORK_EXCHANGE, outcomes_queue, results_queue, work_queue};
 use rules::lanes;
 use testkit::memory_store::Snapshot;
 use testkit::simulator::{Broken, Dice, Ether, Trace, Weather};
@@ -165,9 +165,9 @@ impl Run {
 
     /// A lane's depth is bounded by its window (invariant I8).
     async fn look_at_lanes(&self) -> Result<(), String> {
-        for lane in 0..self.grid.topology.queues.len().min(16) {
-            let queue = work_queue(&pool(), u16::try_from(lane).expect("few"));
-            let Ok(Some(depth)) = self.grid.broker.depth(&queue).await else { continue };
+        let lanes = self.grid.topology.queues.iter().filter(|queue| queue.exchange == WORK_EXCHANGE);
+        for queue in lanes.map(|queue| &queue.name) {
+            let Ok(Some(depth)) = self.grid.broker.depth(queue).await else { continue };
             let bound = lanes::window(depth.consumers.max(8), Some(10)).saturating_mul(MAX_WINDOWS);
             if depth.ready > bound {
                 return Err(format!("I8: {queue} holds {} units, at most {bound} fit its windows", depth.ready));
