@@ -93,6 +93,26 @@ fn a_drained_service_in_its_own_program_ends_well_and_hands_its_work_to_others()
 }
 
 #[test]
+fn a_worker_moves_to_a_lane_without_workers_so_that_a_quorum_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = monte_carlo(folder.path(), 8, 2, "quorum = 2\n").display().to_string();
+    let services = Services::new(folder.path(), "uneven");
+    let others = ["producer", "aggregator"].map(|kind| services.start(kind, &[]));
+    let free = services.start("worker", &ONE_SLOT);
+    let lane = wait_for(LIMIT, || {
+        let log = free.stderr();
+        let (_, rest) = log.split_once("serves lane ")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+    let lane = lane.unwrap_or_else(|| panic!("it serves no lane: {}", free.stderr()));
+    let fixed = services.start("worker", &[ONE_SLOT[0], ("OFFPEAK__WORKER__LANE", &lane)]);
+    others.iter().chain([&free, &fixed]).for_each(Running::ready);
+    let done = services.offpeak(&["submit", &file, "--wait", "--json"]);
+    assert_eq!(done.code, Some(0), "{done:?} {}", free.stderr());
+    assert_eq!(free.stderr().matches("serves lane ").count(), 2, "{}", free.stderr());
+}
+
+#[test]
 fn a_service_waits_for_a_broker_and_a_database_that_are_away() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = [

@@ -16,7 +16,7 @@ use testkit::MemoryStore;
 use testkit::simulator::{Broken, Database, Ether, Host, Network, Publisher, Pulse, SkewedClock};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
-use worker::{Worker, WorkerMetrics, WorkerSettings};
+use worker::{Lane, Worker, WorkerMetrics, WorkerSettings};
 
 use crate::plan::{Plan, pool};
 
@@ -197,7 +197,7 @@ impl Grid {
         Worker {
             host: HostId::new(format!("host-{number}")).expect("a name"),
             pool: pool(),
-            lane,
+            lane: Lane::Fixed(lane),
             shards: self.shards,
             broker: Arc::new(parts.network),
             clock: parts.clock,

@@ -4,6 +4,7 @@ pub mod cache;
 mod compute;
 mod fetch;
 mod inbox;
+mod lane;
 mod metrics;
 mod programs;
 mod settings;
@@ -16,6 +17,7 @@ use protocol::{HostId, PoolName};
 use service::{ReadyCheck, Scope};
 
 use cache::DiskCache;
+pub use lane::Lane;
 pub use metrics::WorkerMetrics;
 pub use settings::WorkerSettings;
 
@@ -27,7 +29,7 @@ pub struct Worker {
     /// The pool it serves.
     pub pool: PoolName,
     /// The lane it listens on.
-    pub lane: u16,
+    pub lane: Lane,
     /// How many shards outcomes are spread over.
     pub shards: u16,
     /// Where work comes from and outcomes go to.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ports::Consumer;
 use ports::broker::{Confirm, Delivery, Outgoing, Properties, Tag, Verdict};
 use ports::dead::{self, Death};
-use protocol::address::{self, OUTCOMES_EXCHANGE, Origin};
+use protocol::address::{self, OUTCOMES_EXCHANGE, Origin, WORK_EXCHANGE};
 use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
 use protocol::unit::Work;
 use protocol::{Format, Message};
@@ -47,11 +48,6 @@ pub(crate) async fn run(
     stopping: CancellationToken,
 ) -> Result<(), TaskError> {
     let slots = worker.execute.slots();
-    let queue = address::work_queue(&worker.pool, worker.lane);
-    // One more than computes: its blobs are fetched while others compute.
-    let prefetch = u16::try_from(slots.saturating_add(1)).unwrap_or(u16::MAX);
-    let consumer = worker.broker.consume(&queue, prefetch).await?;
-    worker.ready.ready();
     worker.metrics.slots.add(i64::try_from(slots).unwrap_or(0));
     let drain = Duration::from_millis(worker.settings.drain_timeout_ms);
     let bench = Arc::new(Bench {
@@ -63,45 +59,74 @@ pub(crate) async fn run(
         fetcher,
         inbox,
     });
-    let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
-    loop {
+    let Worker { broker, pool, host, lane, .. } = &bench.worker;
+    let choose = || lane.first(broker.as_ref(), pool, host);
+    let Some(mut own) = until_done("choosing a lane", &stopping, choose).await else { return Ok(()) };
+    while !stopping.is_cancelled() {
+        // One more than computes: its blobs are fetched while others compute.
+        let prefetch = u16::try_from(slots.saturating_add(1)).unwrap_or(u16::MAX);
+        let consumer = broker.consume(&address::work_queue(pool, own), prefetch).await?;
+        tracing::info!("host {host} serves lane {own} of pool {pool}");
+        bench.worker.ready.ready();
+        let mut tasks = JoinSet::new();
+        let moves_to = bench.serve(consumer.as_ref(), &mut tasks, own).await?;
+        consumer.cancel().await?;
+        let Some(next) = moves_to else { return bench.hand_back(consumer.as_ref(), &mut tasks, drain).await };
+        own = next;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => break,
-            Some(done) = tasks.join_next() => { consumer.settle(&[done?]).await?; }
-            batch = consumer.next(usize::from(prefetch)) => {
-                for delivery in batch? {
-                    let bench = Arc::clone(&bench);
-                    tasks.spawn(async move { (delivery.tag, bench.handle(delivery).await) });
+            () = stopping.cancelled() => return bench.hand_back(consumer.as_ref(), &mut tasks, drain).await,
+            finished = finish(consumer.as_ref(), &mut tasks) => finished?,
+        }
+    }
+    Ok(())
+}
+
+/// Units under way; each ends in what is to become of its message.
+type Tasks = JoinSet<(Tag, Verdict)>;
+
+/// Waits for all of them.
+async fn finish(consumer: &dyn Consumer, tasks: &mut Tasks) -> Result<(), TaskError> {
+    while let Some(done) = tasks.join_next().await {
+        consumer.settle(&[done?]).await?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    /// Takes units of a lane until stopped, or until another lane needs this worker more: which.
+    async fn serve(self: &Arc<Self>, consumer: &dyn Consumer, tasks: &mut Tasks, own: u16) -> Result<Option<u16>, TaskError> {
+        let Worker { broker, pool, host, lane, .. } = &self.worker;
+        let mut better = std::pin::pin!(lane.better(broker.as_ref(), pool, host, own));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return Ok(None),
+                Some(done) = tasks.join_next() => { consumer.settle(&[done?]).await?; }
+                next = &mut better => return Ok(Some(next)),
+                batch = consumer.next(self.worker.execute.slots().saturating_add(1)) => {
+                    for delivery in batch? {
+                        let bench = Arc::clone(self);
+                        tasks.spawn(async move { (delivery.tag, bench.handle(delivery).await) });
+                    }
                 }
             }
         }
     }
-    consumer.cancel().await?;
-    let finish = async {
-        while let Some(done) = tasks.join_next().await {
-            consumer.settle(&[done?]).await?;
-        }
-        Ok::<_, TaskError>(())
-    };
-    if let Ok(finished) = tokio::time::timeout(drain, finish).await {
-        return finished;
-    }
-    bench.interrupt.cancel();
-    let hand_back = async {
-        while let Some(done) = tasks.join_next().await {
-            consumer.settle(&[done?]).await?;
-        }
-        Ok::<_, TaskError>(())
-    };
-    match tokio::time::timeout(HAND_BACK, hand_back).await {
-        Ok(handed_back) => handed_back,
-        // What is not acknowledged goes to another worker.
-        Err(_late) => Ok(()),
-    }
-}
 
-impl Bench {
+    /// Lets what computes finish for a while, and hands back the rest as interrupted.
+    async fn hand_back(&self, consumer: &dyn Consumer, tasks: &mut Tasks, drain: Duration) -> Result<(), TaskError> {
+        if let Ok(finished) = tokio::time::timeout(drain, finish(consumer, tasks)).await {
+            return finished;
+        }
+        self.interrupt.cancel();
+        match tokio::time::timeout(HAND_BACK, finish(consumer, tasks)).await {
+            Ok(handed_back) => handed_back,
+            // What is not acknowledged goes to another worker.
+            Err(_late) => Ok(()),
+        }
+    }
+
     async fn handle(&self, delivery: Delivery) -> Verdict {
         if delivery.redelivered {
             self.worker.metrics.redeliveries.inc();
@@ -224,7 +249,8 @@ impl Bench {
 
     async fn park(&self, delivery: Delivery, cause: &str) -> Verdict {
         tracing::warn!(message = delivery.properties.message_id, "a unit is given up as a dead letter: {cause}");
-        let queue = address::work_queue(&self.worker.pool, self.worker.lane);
+        // A lane's routing key is the end of its queue's name.
+        let queue = format!("{WORK_EXCHANGE}.{}", delivery.routing_key);
         let death = Death { origin: Origin::Work, queue: &queue, cause, at: self.worker.clock.now() };
         let verdict = dead::park(self.worker.broker.as_ref(), delivery, death).await;
         if verdict == Verdict::Ack {

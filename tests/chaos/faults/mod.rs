@@ -24,6 +24,9 @@ const SHORT: u32 = 50;
 /// Items of a job that goes on being computed during the fault.
 const LONG: u32 = 120;
 
+/// Items of a job that goes on during a fault that takes several calls of `rabbitmqctl`.
+const LONGEST: u32 = 300;
+
 const fn fault(name: &'static str, items: u32, strike: fn(&mut World)) -> Fault {
     Fault { name, items, strike }
 }
@@ -34,13 +37,13 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("kill -9 of an aggregator", SHORT, services::kill_aggregator),
     fault("kill -9 of a worker", SHORT, services::kill_worker),
     fault("kill -9 of every service at once", SHORT, services::kill_all),
-    fault("rolling restart of every service by SIGTERM", LONG, services::rolling_restart),
-    fault("SIGSTOP of a producer past its leases", LONG, services::pause_producer),
+    fault("rolling restart of every service by SIGTERM", LONGEST, services::rolling_restart),
+    fault("SIGSTOP of a producer past its leases", LONGEST, services::pause_producer),
     fault("SIGSTOP of the workers past the replicas' deadline", SHORT, services::pause_workers),
     fault("SIGSTOP of the aggregators", LONG, services::pause_aggregators),
     fault("all connections cut", SHORT, broker::cut_connections),
     fault("memory alarm of RabbitMQ", LONG, broker::memory_alarm),
-    fault("consumer timeouts of RabbitMQ", LONG, broker::consumer_timeouts),
+    fault("consumer timeouts of RabbitMQ", LONGEST, broker::consumer_timeouts),
     fault("RabbitMQ stopped and started", LONG, broker::stop_and_start),
     fault("kill -9 of RabbitMQ", SHORT, broker::kill),
     fault("every queue purged", SHORT, broker::purge),

@@ -131,13 +131,11 @@ impl Subscription {
             let options = BasicConsumeOptions::default();
             channel.basic_consume(short(&self.queue), short(CONSUMER_TAG), options, FieldTable::default()).await
         };
-        match timeout(self.shared.line.target().timeout, subscribed).await {
-            Ok(stream) => Ok(Some((channel.clone(), stream?))),
-            Err(_) => {
-                give_up(&channel).await;
-                Ok(None)
-            }
+        if let Ok(stream) = timeout(self.shared.line.target().timeout, subscribed).await {
+            return Ok(Some((channel.clone(), stream?)));
         }
+        give_up(&channel).await;
+        Ok(None)
     }
 
     async fn receive(&mut self, channel: &Channel, stream: &mut Consumer) -> Result<End, Error> {

@@ -19,7 +19,7 @@ use store::{SqlStore, StoreOptions};
 use tokio::sync::watch;
 use uuid::Uuid;
 use worker::cache::DiskCache;
-use worker::{Worker, WorkerMetrics};
+use worker::{Lane, Worker, WorkerMetrics};
 
 use super::settings::{DEFAULTS, Settings};
 use super::{compile, open};
@@ -198,7 +198,7 @@ impl Workers {
         Ok(Worker {
             host: HostId::new(format!("local-{suffix}-{number}"))?,
             pool: self.pool.clone(),
-            lane: u16::try_from(number % usize::from(lanes))?,
+            lane: Lane::Fixed(u16::try_from(number % usize::from(lanes))?),
             shards,
             broker: Arc::clone(broker),
             clock: Arc::new(SystemClock),

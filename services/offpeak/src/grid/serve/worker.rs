@@ -1,22 +1,19 @@
 //! The worker's process: broker, a lane, a cache on disk, and executors in child processes; no compiler.
 
-use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use broker::RabbitBroker;
+use ports::Execute as _;
 use ports::clock::SystemClock;
-use ports::{Broker as _, Execute as _};
-use protocol::{HostId, address};
+use protocol::HostId;
 use uuid::Uuid;
 use worker::cache::DiskCache;
-use worker::{Worker, WorkerMetrics};
+use worker::{Lane, Worker, WorkerMetrics};
 
 use super::{Process, Start};
 use crate::exit::Refused;
 use crate::grid::open;
-use crate::grid::settings::Settings;
 
 /// Runs a worker until it is told to stop; its exit code.
 pub async fn worker_main(config: Option<PathBuf>) -> Result<u8> {
@@ -31,14 +28,15 @@ async fn start(start: Start) -> Result<()> {
         None => made_up_host()?,
     };
     let slots = if section.slots == 0 { open::cores() } else { section.slots };
+    let pools = start.settings.pools().map_err(Refused::Usage)?;
     let lane = match section.lane {
-        Some(lane) => lane,
-        None => emptiest_lane(&start.settings, broker.as_ref(), &host).await?,
+        Some(lane) => Lane::Fixed(lane),
+        None => Lane::Free { lanes: pools.get(&section.pool).map_or(1, |pool| pool.lanes) },
     };
     let cache = DiskCache::open(cache_dir(&section.cache_dir), section.cache_bytes)?;
     let execute = open::executors(slots, section.memory_bytes)?;
     let pool = section.pool.clone();
-    tracing::info!("host {host} serves lane {lane} of pool {pool} with {} slots", execute.slots());
+    tracing::info!("host {host} of pool {pool} has {} slots", execute.slots());
     let worker = Worker {
         host,
         pool,
@@ -54,26 +52,6 @@ async fn start(start: Start) -> Result<()> {
     };
     worker.start(&start.scope);
     Ok(())
-}
-
-/// The lane of the pool with the fewest workers; among equals one by the host's name, so that workers that start
-/// together spread.
-async fn emptiest_lane(settings: &Settings, broker: &RabbitBroker, host: &HostId) -> Result<u16> {
-    let pool = &settings.worker.pool;
-    let pools = settings.pools().map_err(Refused::Usage)?;
-    let lanes = pools.get(pool).map_or(1, |pool| pool.lanes);
-    let start = protocol::Digest::of(host.as_str().as_bytes()).0[0];
-    // Among those, one in which units wait: its last worker may just have died.
-    let mut best = ((u32::MAX, Reverse(0)), 0);
-    for offset in 0..lanes {
-        let lane = (u16::from(start) + offset) % lanes;
-        let depth = broker.depth(&address::work_queue(pool, lane)).await?.unwrap_or_default();
-        let rank = (depth.consumers, Reverse(depth.ready));
-        if rank < best.0 {
-            best = (rank, lane);
-        }
-    }
-    Ok(best.1)
 }
 
 /// A name from the machine's own and a random part: several workers may share a machine.
