@@ -4,16 +4,19 @@ use wasmparser::{BinaryReaderError, FuncValidator, FunctionBody, OperatorsReader
 
 /// A module's size; larger data belongs into the job's shared input.
 pub(super) const MODULE_BYTES: usize = 32 << 20;
-/// Blocks within blocks: compile time grows with it faster than linearly.
-const NESTING: usize = 200;
+/// Blocks within blocks: compile time grows with it faster than linearly. A compiled switch is a block for each of its
+/// cases: interpreters have up to 300.
+const NESTING: usize = 400;
 /// Locals of a function, parameters included: register allocation grows with them.
 const LOCALS: u32 = 2_000;
 /// A function's body: interpreters' main loops are near 100 KB.
 const BODY_BYTES: u64 = 512 << 10;
 /// Functions of a module.
 const FUNCTIONS: u32 = 50_000;
-/// Types, imports, exports, elements, data segments and globals of a module, each.
+/// Types, imports, exports, elements and globals of a module, each.
 const ENTRIES: u32 = 20_000;
+/// Data segments: CPython with its library has 24,000.
+const DATA_SEGMENTS: u32 = 50_000;
 /// Memory that an instance begins with, in pages of 64 KiB: 1 GiB.
 const MEMORY_PAGES: u64 = 16_384;
 /// Functions named in a rejection; the rest is counted.
@@ -74,7 +77,7 @@ impl Caps {
             Payload::GlobalSection(section) => self.count("globals", section.count(), ENTRIES),
             Payload::ExportSection(section) => self.count("exports", section.count(), ENTRIES),
             Payload::ElementSection(section) => self.count("element segments", section.count(), ENTRIES),
-            Payload::DataSection(section) => self.count("data segments", section.count(), ENTRIES),
+            Payload::DataSection(section) => self.count("data segments", section.count(), DATA_SEGMENTS),
             Payload::TableSection(section) => {
                 self.count("tables", section.count(), crate::engine::MAX_TABLES);
                 for table in section.clone() {

@@ -121,8 +121,8 @@ async fn a_compiler_short_of_memory_gives_up_with_a_reason() {
 #[tokio::test]
 async fn caps_are_named_with_what_was_found() {
     let publisher = publisher(|_| {});
-    let deep = reasons(&publisher, &app_with(&bomb(10, 300, 1))).await;
-    assert_eq!(deep, ["function 2 has 301 blocks within each other, over the limit of 200: split it"]);
+    let deep = reasons(&publisher, &app_with(&bomb(10, 500, 1))).await;
+    assert_eq!(deep, ["function 2 has 501 blocks within each other, over the limit of 400: split it"]);
     let locals = reasons(&publisher, &app_with(&bomb(3_000, 1, 1))).await;
     assert_eq!(locals, ["function 2 has 3001 locals, over the limit of 2000: split it"]);
     let body = reasons(&publisher, &app_with(&bomb(10, 1, 100_000))).await;
