@@ -68,7 +68,11 @@ impl<'b> Reading<'b> {
                 Ok(more) => letters.extend(more?),
                 // Another reader holds what was counted here.
                 Err(_) if ready(self.broker, &self.queue).await? == 0 => break,
-                Err(_) if waits == MAX_WAITS => bail!("the broker does not deliver what is ready in {}: try again", self.queue),
+                Err(_) if waits == MAX_WAITS => bail!(
+                    "the broker does not deliver what is ready in {}: try again, and if it stays so, see \"A letter that cannot be read\" \
+                     in docs/dead-letters.md",
+                    self.queue
+                ),
                 Err(_) => waits += 1,
             }
         }
