@@ -17,10 +17,10 @@ use crate::Aggregator;
 
 /// Messages sent in one go.
 const MAX_MESSAGES: u32 = 200;
-/// What an aggregator has claimed and not sent is free again after this.
-const CLAIM: Duration = Duration::from_mins(1);
+/// What an aggregator has claimed and not sent is free again after this: should it die, customers wait so long.
+const CLAIM: Duration = Duration::from_secs(20);
 /// The broker is given so long; less than the claim, so that two relays do not send the same.
-const SEND_PATIENCE: Duration = Duration::from_secs(30);
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
 /// A customer's queue that refuses is offered the message again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Customers whose queue is known to be declared.
@@ -61,10 +61,31 @@ async fn relay(aggregator: &Aggregator, declared: &mut BTreeSet<CustomerName>) -
     if batch.is_empty() {
         return Ok(0);
     }
+    let (sent, refused) = match send(aggregator, &batch, declared).await {
+        Ok(ends) => ends,
+        Err(error) => {
+            // Given back at once, not when the claim ends: what comes after it must not overtake it.
+            let all: Vec<i64> = batch.iter().map(|outbox| outbox.sequence).collect();
+            aggregator.store.settle_outbox(&[], &all, aggregator.clock.now()).await?;
+            return Err(error.into());
+        }
+    };
+    aggregator.store.settle_outbox(&sent, &refused, aggregator.clock.now().plus(AGAIN)).await?;
+    aggregator.metrics.replies_sent.inc_by(u64::try_from(sent.len()).unwrap_or(0));
+    aggregator.metrics.replies_refused.inc_by(u64::try_from(refused.len()).unwrap_or(0));
+    Ok(sent.len())
+}
+
+/// Offers messages to the broker; which it has taken, and which not.
+async fn send(
+    aggregator: &Aggregator,
+    batch: &[Outbox],
+    declared: &mut BTreeSet<CustomerName>,
+) -> Result<(Vec<i64>, Vec<i64>), BrokerError> {
     if declared.len() > MAX_DECLARED {
         declared.clear();
     }
-    for Outbox { message, .. } in &batch {
+    for Outbox { message, .. } in batch {
         if !declared.contains(&message.customer) {
             aggregator.broker.declare_customer(&message.customer).await?;
             declared.insert(message.customer.clone());
@@ -83,10 +104,7 @@ async fn relay(aggregator: &Aggregator, declared: &mut BTreeSet<CustomerName>) -
             }
         }
     }
-    aggregator.store.settle_outbox(&sent, &refused, aggregator.clock.now().plus(AGAIN)).await?;
-    aggregator.metrics.replies_sent.inc_by(u64::try_from(sent.len()).unwrap_or(0));
-    aggregator.metrics.replies_refused.inc_by(u64::try_from(refused.len()).unwrap_or(0));
-    Ok(sent.len())
+    Ok((sent, refused))
 }
 
 fn outgoing(outbox: &Outbox) -> Outgoing {
