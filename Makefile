@@ -1,6 +1,6 @@
 # The two commands of the README, and what a developer needs beside them. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test worker setup lint format examples bench
+.PHONY: help run test fuzz worker setup lint format examples bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
@@ -10,6 +10,9 @@ run: ## search a recording for a weak drifting signal, on all cores of this mach
 
 test: setup ## every check, on real RabbitMQ and PostgreSQL, which it installs and starts itself
 	@scripts/test.sh
+
+fuzz: ## feed damaged messages, job files, modules and guests to the grid; CASES=1000000 says how many (minutes each million)
+	OFFPEAK_FUZZ_CASES=$(or $(CASES),1000000) cargo test --workspace --locked --test fuzz
 
 worker: ## build offpeak-worker and offpeak-aggregator without the compiler, and check that it is not in them
 	cargo build --release --locked -p offpeak --no-default-features --bins

@@ -120,7 +120,7 @@ fn try_all(bytes: &[u8]) -> Result<(), TestCaseError> {
 fn damaged_messages_are_refused_or_read_back() {
     let _turn = turn();
     let seeds = proptest::sample::select(golden());
-    holds(cases(10_000, 1), &(seeds, mutations(words())), |(seed, mutations)| try_all(&mutated(&seed, &mutations)));
+    holds(cases(60_000, 1), &(seeds, mutations(words())), |(seed, mutations)| try_all(&mutated(&seed, &mutations)));
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn apps_that_do_anything_are_contained() {
     let published = rig.publish(&wat::parse_str(PUPPET).unwrap());
     let items = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..4);
     let calls = select(vec![Call::Map, Call::Reduce, Call::ReduceAndFinish]);
-    holds(cases(600, 20), &(script(80), items, calls, any::<[u8; 3]>()), |(script, items, call, params)| {
+    holds(cases(4_000, 20), &(script(80), items, calls, any::<[u8; 3]>()), |(script, items, call, params)| {
         rig.agreed(&rig.program(&published, &params, &script), call, &items)
     });
 }
@@ -144,7 +144,7 @@ fn commands_that_call_anything_are_contained() {
     let published = rig.publish(&wat::parse_str(puppet_command()).unwrap());
     let item = |script: Vec<u8>| encode("item", &Value::Binary(script), Format::MessagePack).unwrap();
     let items = proptest::collection::vec(prop_oneof![9 => script(120).prop_map(item), 1 => any::<Vec<u8>>()], 1..3);
-    holds(cases(600, 20), &items, |items| rig.agreed(&rig.program(&published, b"", b""), Call::Map, &items));
+    holds(cases(3_000, 20), &items, |items| rig.agreed(&rig.program(&published, b"", b""), Call::Map, &items));
 }
 
 #[test]

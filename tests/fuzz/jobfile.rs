@@ -148,7 +148,7 @@ fn damaged_job_files_are_refused_by_place() {
     let _turn = turn();
     let folder = folder();
     let seeds = proptest::sample::select([EXAMPLES.as_slice(), &[ALL, ALL]].concat());
-    holds(cases(5_000, 4), &(seeds, mutations(words())), |(seed, mutations)| {
+    holds(cases(15_000, 4), &(seeds, mutations(words())), |(seed, mutations)| {
         let bytes = mutated(seed.as_bytes(), &mutations);
         try_text(folder.path(), &String::from_utf8_lossy(&bytes))
     });
@@ -165,7 +165,7 @@ fn any_value_under_any_key_is_read_or_refused_by_place() {
         prop_oneof![proptest::sample::select(words), number, any::<String>().prop_map(|text| format!("{text:?}"))].boxed();
     let nested = prop_oneof![value.clone(), (value.clone(), value).prop_map(|(a, b)| format!("[{a}, {b}]"))];
     let lines = proptest::collection::vec((proptest::sample::select(keys), nested), 1..6);
-    holds(cases(5_000, 4), &lines, |lines| {
+    holds(cases(15_000, 4), &lines, |lines| {
         let mut text = String::new();
         for (key, value) in lines {
             writeln!(text, "{key} = {value}").unwrap();
