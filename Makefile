@@ -1,6 +1,6 @@
 # The two commands of the README, and what a developer needs beside them. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak worker setup lint format examples bench
+.PHONY: help run test soak fuzz worker setup lint format examples bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 - \2/p' Makefile
@@ -18,6 +18,9 @@ SEED ?= 1
 soak: setup ## faults in random order on a running grid for MINUTES=30, SEED=1; prints the table of docs/reliability.md
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked --test chaos -- --minutes $(MINUTES) --seed $(SEED)
+
+fuzz: ## feed damaged messages, job files, modules and guests to the grid; CASES=1000000 says how many (minutes each million)
+	OFFPEAK_FUZZ_CASES=$(or $(CASES),1000000) cargo test --workspace --locked --test fuzz
 
 worker: ## build offpeak-worker and offpeak-aggregator without the compiler, and check that it is not in them
 	cargo build --release --locked -p offpeak --no-default-features --bins

@@ -26,8 +26,20 @@ const LIBRARIES: &[&str] = &["rules", "ports", "protocol", "service"];
 const ADAPTERS: &[&str] = &["broker", "store", "sandbox", "service"];
 const TESTKIT: &[&str] = &["testkit"];
 const SERVICE_TESTS: &[&str] = &["testkit", "broker", "store", "sandbox"];
-const EVERYTHING: &[&str] =
-    &["protocol", "rules", "ports", "broker", "store", "sandbox", "service", "testkit", "producer", "worker", "aggregator"];
+const EVERYTHING: &[&str] = &[
+    "protocol",
+    "rules",
+    "ports",
+    "broker",
+    "store",
+    "sandbox",
+    "service",
+    "testkit",
+    "producer",
+    "worker",
+    "aggregator",
+    "offpeak",
+];
 const NO_IO: &[&str] = &["tokio", "async-trait", "futures", "rand", "tempfile", "tracing"];
 
 /// The table; a line here is a decision (see docs/adr).

@@ -13,6 +13,8 @@ use super::caps::{self, Caps};
 const MANIFEST: &str = "offpeak.manifest";
 /// A manifest is a page of text.
 const MAX_MANIFEST_BYTES: usize = 64 << 10;
+/// Reasons told of one module; the rest is counted, so that a rejection fits a message whatever the module holds.
+const MAX_REASONS: usize = 100;
 
 /// One import or export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +42,16 @@ impl Contents {
         self.exports.iter().find(|export| export.name == name)
     }
 
-    pub(super) fn into_inspection(self, entry: Option<protocol::job::EntryKind>) -> Inspection {
+    pub(super) fn into_inspection(mut self, entry: Option<protocol::job::EntryKind>) -> Inspection {
+        let more = self.reasons.len().saturating_sub(MAX_REASONS);
+        self.reasons.truncate(MAX_REASONS);
+        if more > 0 {
+            self.reasons.push(format!("there are {more} more reasons"));
+        }
+        let reasons = self.reasons.into_iter().map(protocol::outcome::bounded_reason).collect();
         let lines = |items: Vec<Item>| items.into_iter().map(|item| format!("{}: {}", item.name, item.ty)).collect();
         let (imports, exports) = (lines(self.imports), lines(self.exports));
-        Inspection { imports, exports, entry, manifest: self.manifest, reasons: self.reasons }
+        Inspection { imports, exports, entry, manifest: self.manifest, reasons }
     }
 }
 

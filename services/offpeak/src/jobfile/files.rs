@@ -13,6 +13,8 @@ use super::mistakes::Collector;
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
+/// The largest job file: twice the largest message, which a job must fit.
+const MAX_JOB_FILE_BYTES: u64 = 16 << 20;
 
 /// A file to be uploaded as a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +68,29 @@ pub(super) fn read(
     }
 }
 
-fn scan(path: &Path, role: &'static str) -> std::io::Result<Seen> {
-    let mut file = File::open(path)?;
+/// The job file's text.
+pub(super) fn text(path: &Path) -> std::io::Result<String> {
+    let (file, size) = open(path)?;
+    if size > MAX_JOB_FILE_BYTES {
+        return Err(std::io::Error::other(format!("it has {size} bytes, beyond {MAX_JOB_FILE_BYTES}")));
+    }
+    let mut text = String::new();
+    file.take(MAX_JOB_FILE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Opens a file and tells its size; what is no file is refused unopened: a pipe may have no writer, a device no end.
+fn open(path: &Path) -> std::io::Result<(File, u64)> {
+    if !path.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file, but a folder, a pipe or a device"));
+    }
+    let file = File::open(path)?;
     let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+fn scan(path: &Path, role: &'static str) -> std::io::Result<Seen> {
+    let (mut file, size) = open(path)?;
     if size > MAX_BLOB_BYTES {
         // It is refused for its size alone, and need not be read.
         let upload = Upload { role, path: path.to_owned(), digest: Digest::of(&[]), bytes: size };

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A file with more mistakes than this is not a job file; the rest is counted, not listed.
 const LISTED_MISTAKES: usize = 100;
+/// Mistakes whose place is looked up and kept; the lookup reads the file up to there, so it is not done for ever more.
+const KEPT_MISTAKES: usize = 300;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +27,8 @@ pub struct Mistake {
 pub struct Mistakes {
     path: PathBuf,
     list: Vec<Mistake>,
+    /// Beyond those kept.
+    more: usize,
 }
 
 impl Mistakes {
@@ -32,10 +36,10 @@ impl Mistakes {
     pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let problem = format!("cannot read the job file: {error}");
         let way_out = "give the path of a job file (docs/job-file.md)".to_owned();
-        Self { path: path.to_owned(), list: vec![Mistake { line: None, column: 0, problem, way_out }] }
+        Self { path: path.to_owned(), list: vec![Mistake { line: None, column: 0, problem, way_out }], more: 0 }
     }
 
-    /// Every mistake.
+    /// The first mistakes found, in the order of the file.
     pub fn list(&self) -> &[Mistake] {
         &self.list
     }
@@ -44,7 +48,7 @@ impl Mistakes {
 impl fmt::Display for Mistakes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        match self.list.len() {
+        match self.list.len().saturating_add(self.more) {
             1 => write!(out, "1 mistake in the job file {path}")?,
             count => write!(out, "{count} mistakes in the job file {path}")?,
         }
@@ -55,7 +59,7 @@ impl fmt::Display for Mistakes {
             }
             write!(out, ": {}; {}", mistake.problem, mistake.way_out)?;
         }
-        match self.list.len().saturating_sub(LISTED_MISTAKES) {
+        match self.list.len().saturating_sub(LISTED_MISTAKES).saturating_add(self.more) {
             0 => Ok(()),
             more => write!(out, "\n  and {more} more"),
         }
@@ -71,16 +75,17 @@ pub(super) struct Collector<'t> {
     list: Vec<Mistake>,
     /// Lines on which the TOML itself is broken: what follows from that is not said again.
     broken_lines: Vec<usize>,
+    more: usize,
 }
 
 impl<'t> Collector<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, list: Vec::new(), broken_lines: Vec::new() }
+        Self { text, list: Vec::new(), broken_lines: Vec::new(), more: 0 }
     }
 
     /// The TOML is broken here.
     pub(super) fn broken(&mut self, span: Option<Range<usize>>, message: &str) {
-        let (line, column) = self.place(span.map_or(0, |span| span.start));
+        let Some((line, column)) = self.place(span.map_or(0, |span| span.start)) else { return };
         self.broken_lines.push(line);
         let problem = format!("this is not TOML: {}", message.trim().replace('\n', ", "));
         self.list.push(Mistake { line: Some(line), column, problem, way_out: "see https://toml.io".to_owned() });
@@ -88,7 +93,7 @@ impl<'t> Collector<'t> {
 
     /// Something is wrong at `span`.
     pub(super) fn say(&mut self, span: &Range<usize>, problem: impl Into<String>, way_out: impl Into<String>) {
-        let (line, column) = self.place(span.start);
+        let Some((line, column)) = self.place(span.start) else { return };
         if !self.broken_lines.contains(&line) {
             self.list.push(Mistake { line: Some(line), column, problem: problem.into(), way_out: way_out.into() });
         }
@@ -108,14 +113,19 @@ impl<'t> Collector<'t> {
         list.dedup();
         match value {
             Some(value) if list.is_empty() => Ok(value),
-            Some(_) | None => Err(Mistakes { path: path.to_owned(), list }),
+            Some(_) | None => Err(Mistakes { path: path.to_owned(), list, more: self.more }),
         }
     }
 
-    fn place(&self, offset: usize) -> (usize, usize) {
+    /// Line and column; nothing, but a count, once enough mistakes are kept.
+    fn place(&mut self, offset: usize) -> Option<(usize, usize)> {
+        if self.list.len() >= KEPT_MISTAKES {
+            self.more += 1;
+            return None;
+        }
         let before = self.text.get(..offset.min(self.text.len())).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = 1 + before.matches('\n').count();
-        (line, 1 + before[line_start..].chars().count())
+        Some((line, 1 + before[line_start..].chars().count()))
     }
 }

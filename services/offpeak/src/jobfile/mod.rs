@@ -78,7 +78,7 @@ pub struct JobFile {
 
 /// Reads a job file and the files it names.
 pub fn read(path: &Path) -> Result<JobFile, Mistakes> {
-    let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    let text = files::text(path).map_err(|error| Mistakes::unreadable(path, &error))?;
     parse(path, &text)
 }
 
