@@ -177,6 +177,7 @@ impl Grid {
             clock: parts.clock,
             settings: Arc::new(settings),
             metrics: self.producing.clone(),
+            ready: Readiness::new().check("admission"),
         }
     }
 
@@ -189,6 +190,7 @@ impl Grid {
             shards: self.shards,
             settings: Arc::new(settings),
             metrics: self.aggregating.clone(),
+            ready: Readiness::new().check("settling"),
         }
     }
 

@@ -90,6 +90,11 @@ impl ReadyCheck {
         self.set(CheckReport { ready: false, reason: Some(reason.into()) });
     }
 
+    /// Whether it holds.
+    pub fn is_ready(&self) -> bool {
+        lock(&self.state).checks.get(self.name).is_some_and(|check| check.ready)
+    }
+
     fn set(&self, report: CheckReport) {
         let previous = lock(&self.state).checks.insert(self.name, report.clone());
         if previous.is_some_and(|previous| previous.ready == report.ready) {

@@ -10,11 +10,12 @@ mod settings;
 mod settle;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 
 use ports::store::{BlobStore, ReportStore, SettlementStore};
 use ports::{Broker, Clock};
 use protocol::address;
-use service::Scope;
+use service::{ReadyCheck, Scope};
 
 pub use metrics::AggregatorMetrics;
 pub use settings::AggregatorSettings;
@@ -39,6 +40,8 @@ pub struct Aggregator {
     pub settings: Arc<AggregatorSettings>,
     /// The counts.
     pub metrics: AggregatorMetrics,
+    /// Told when all outcomes are read.
+    pub ready: ReadyCheck,
 }
 
 impl Aggregator {
@@ -46,13 +49,16 @@ impl Aggregator {
     pub fn start(self, scope: &Scope) {
         let work = Arc::new(assemble::Touched::default());
         let told = Arc::new(tokio::sync::Notify::new());
+        // One turn for each queue that is not read yet.
+        let unread = Arc::new(AtomicU16::new(self.shards + 1));
         for shard in 0..self.shards {
             let queue = address::outcomes_queue(shard);
-            let task = settle::run(self.clone(), settle::Source::Outcomes(queue.clone()), Arc::clone(&work), scope.stopping());
+            let source = settle::Source::Outcomes(queue.clone());
+            let task = settle::run(self.clone(), source, Arc::clone(&work), Arc::clone(&unread), scope.stopping());
             scope.spawn_loop(format!("settling of {queue}"), task);
         }
         let dead = settle::Source::DeadWork;
-        scope.spawn_loop("settling of dead work", settle::run(self.clone(), dead, Arc::clone(&work), scope.stopping()));
+        scope.spawn_loop("settling of dead work", settle::run(self.clone(), dead, Arc::clone(&work), unread, scope.stopping()));
         scope.spawn_loop("assembly", assemble::run(self.clone(), work, Arc::clone(&told), scope.stopping()));
         scope.spawn_loop("replies", relay::run(self.clone(), told, scope.stopping()));
         scope.spawn_loop("ledger mirror", mirror::run(self, scope.stopping()));

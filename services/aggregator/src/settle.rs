@@ -1,5 +1,6 @@
 //! Settling: reads outcomes in batches, decides each batch in one transaction, then acknowledges it as one.
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ports::broker::{Delivery, Tag, Verdict};
@@ -73,10 +74,15 @@ pub(crate) async fn run(
     aggregator: Aggregator,
     source: Source,
     touched: Arc<Touched>,
+    unread: Arc<AtomicU16>,
     stopping: CancellationToken,
 ) -> Result<(), TaskError> {
     let batch = aggregator.settings.batch;
-    let consumer = aggregator.broker.consume(source.queue(), batch.saturating_mul(BATCHES_AHEAD)).await?;
+    let subscribe = || aggregator.broker.consume(source.queue(), batch.saturating_mul(BATCHES_AHEAD));
+    let Some(consumer) = until_done("subscribing to outcomes", &stopping, subscribe).await else { return Ok(()) };
+    if unread.fetch_sub(1, Ordering::Relaxed) == 1 {
+        aggregator.ready.ready();
+    }
     loop {
         let deliveries = tokio::select! {
             biased;

@@ -52,7 +52,8 @@ pub(crate) async fn load(producer: &Producer, digest: Digest, size: u64) -> Resu
 
 /// Answers workers' requests until stopped.
 pub(crate) async fn serve(producer: Producer, stopping: CancellationToken) -> Result<(), TaskError> {
-    let consumer = producer.broker.consume(FETCH_QUEUE, PREFETCH).await?;
+    let subscribe = || producer.broker.consume(FETCH_QUEUE, PREFETCH);
+    let Some(consumer) = until_done("subscribing to requests for blobs", &stopping, subscribe).await else { return Ok(()) };
     loop {
         let batch = tokio::select! {
             biased;

@@ -23,7 +23,9 @@ const PREFETCH: u16 = 32;
 
 /// Runs until stopped; what is not done by then goes back to the queue.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
-    let consumer = producer.broker.consume(SUBMIT_QUEUE, PREFETCH).await?;
+    let subscribe = || producer.broker.consume(SUBMIT_QUEUE, PREFETCH);
+    let Some(consumer) = until_done("subscribing to submissions", &stopping, subscribe).await else { return Ok(()) };
+    producer.ready.ready();
     let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
     loop {
         tokio::select! {

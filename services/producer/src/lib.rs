@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use ports::store::{AdmissionStore, BlobStore, DispatchStore};
 use ports::{Broker, Clock, Publish};
-use service::Scope;
+use service::{ReadyCheck, Scope};
 
 pub use metrics::ProducerMetrics;
 pub use settings::{PoolSettings, ProducerSettings};
@@ -46,6 +46,8 @@ pub struct Producer {
     pub settings: Arc<ProducerSettings>,
     /// The counts.
     pub metrics: ProducerMetrics,
+    /// Told when submissions are read.
+    pub ready: ReadyCheck,
 }
 
 impl Producer {

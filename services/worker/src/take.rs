@@ -65,7 +65,9 @@ pub(crate) async fn run(
     while !stopping.is_cancelled() {
         // One more than computes: its blobs are fetched while others compute.
         let prefetch = u16::try_from(slots.saturating_add(1)).unwrap_or(u16::MAX);
-        let consumer = broker.consume(&address::work_queue(pool, own), prefetch).await?;
+        let queue = address::work_queue(pool, own);
+        let subscribe = || broker.consume(&queue, prefetch);
+        let Some(consumer) = until_done("subscribing to a lane", &stopping, subscribe).await else { return Ok(()) };
         tracing::info!("host {host} serves lane {own} of pool {pool}");
         bench.worker.ready.ready();
         let mut tasks = JoinSet::new();

@@ -153,6 +153,7 @@ impl Parts<'_> {
             clock: Arc::new(SystemClock),
             settings: Arc::new(producer::ProducerSettings { pools, shards, ..self.settings.producer.clone() }),
             metrics: ProducerMetrics::new(self.metrics)?,
+            ready: Readiness::new().check("admission"),
         })
     }
 
@@ -164,6 +165,7 @@ impl Parts<'_> {
             shards: self.settings.grid.shards,
             settings: Arc::new(self.settings.aggregator.clone()),
             metrics: AggregatorMetrics::new(self.metrics)?,
+            ready: Readiness::new().check("settling"),
         })
     }
 }

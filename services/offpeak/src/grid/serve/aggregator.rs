@@ -9,14 +9,17 @@ use ports::clock::SystemClock;
 
 use super::{Process, Start};
 
+/// Holds while outcomes are read.
+const SETTLING: &str = "settling";
+
 /// Runs an aggregator until it is told to stop; its exit code.
 pub async fn aggregator_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("aggregator", config.as_deref())?.with_database()?.run(start).await
+    Process::new("aggregator", config.as_deref())?.with_database()?.with_check(SETTLING).run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {
     let Some(broker) = start.broker().await? else { return Ok(()) };
-    let Some(store) = start.store().await else { return Ok(()) };
+    let Some(store) = start.store().await? else { return Ok(()) };
     let aggregator = Aggregator {
         broker,
         store,
@@ -24,6 +27,7 @@ async fn start(start: Start) -> Result<()> {
         shards: start.settings.grid.shards,
         settings: Arc::new(start.settings.aggregator),
         metrics: AggregatorMetrics::new(&start.metrics)?,
+        ready: start.readiness.check(SETTLING),
     };
     aggregator.start(&start.scope);
     Ok(())

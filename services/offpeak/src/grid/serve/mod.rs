@@ -15,6 +15,7 @@ use broker::{RabbitBroker, RabbitSettings, Topology};
 use ports::Broker as _;
 use ports::broker::Link;
 use service::admin::{self, Admin, AdminError};
+use service::metrics::{IntGauge, IntGaugeVec};
 use service::scope::TaskError;
 use service::signals::{self, Signals};
 use service::{CancellationToken, Liveness, Metrics, Readiness, ReadyCheck, Scope};
@@ -29,12 +30,21 @@ pub use aggregator::aggregator_main;
 pub use producer::producer_main;
 pub use worker::worker_main;
 
+/// The names of the checks that several services have.
+const BROKER: &str = "broker";
+const DATABASE: &str = "database";
+
 /// How often readiness looks at the broker's link.
 const LINK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often readiness asks the database for a sign of life, and how long it waits for one.
+const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// A service's process before it does anything.
 struct Process {
     name: &'static str,
+    /// What must hold before it is ready.
+    checks: Vec<&'static str>,
     signals: Signals,
     settings: Settings,
 }
@@ -45,11 +55,12 @@ impl Process {
         let signals = Signals::install()?;
         let settings = service::settings::load(DEFAULTS, config, service::settings::process_env())
             .map_err(|error| Refused::Usage(error.to_string()))?;
-        Ok(Self { name, signals, settings })
+        Ok(Self { name, checks: vec![BROKER], signals, settings })
     }
 
     /// Refuses settings without a database.
-    fn with_database(self) -> Result<Self> {
+    fn with_database(mut self) -> Result<Self> {
+        self.checks.push(DATABASE);
         if self.settings.database.url.is_empty() {
             let problem =
                 "database.url is not set: name the database in the file given with --config, or in OFFPEAK__DATABASE__URL";
@@ -58,17 +69,27 @@ impl Process {
         Ok(self)
     }
 
+    /// A further check that must hold, which the service knows of.
+    fn with_check(mut self, name: &'static str) -> Self {
+        self.checks.push(name);
+        self
+    }
+
     /// Starts the service and runs it until it is told to stop; its exit code.
     async fn run<F>(self, start: impl FnOnce(Start) -> F) -> Result<u8>
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let Self { name, signals, settings } = self;
+        let Self { name, checks, signals, settings } = self;
         service::telemetry::init(settings.log.format, &settings.log.filter)
             .map_err(|error| Refused::Usage(exit::told(&error.into())))?;
         let scope = Scope::new();
         let metrics = Metrics::new(name, env!("CARGO_PKG_VERSION"))?;
         let readiness = Readiness::new();
+        // All of them before anyone can ask.
+        for check in checks {
+            readiness.check(check);
+        }
         let admin = Admin { readiness: readiness.clone(), liveness: Liveness::new(), metrics: metrics.clone() };
         serve_admin(&settings, admin, &scope).await?;
         let grace = Duration::from_millis(settings.grid.shutdown_grace_ms);
@@ -132,7 +153,7 @@ impl Start {
     /// and `None` that the service was told to stop first.
     async fn broker(&self) -> Result<Option<Arc<RabbitBroker>>> {
         let stopping = self.scope.stopping();
-        let check = self.readiness.check("broker");
+        let check = self.readiness.check(BROKER);
         let mut settings = RabbitSettings::new(self.settings.amqp.url.expose());
         settings.name = format!("offpeak {}", self.name);
         let topology = self.topology()?;
@@ -152,7 +173,9 @@ impl Start {
         let Some(connected) = connected else { return Ok(None) };
         let broker = connected.context("cannot use the broker")?;
         open::close_with(&broker, &self.scope);
-        self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, stopping));
+        let link =
+            self.metrics.gauge_with("broker_link", "1 for the state that the connection to the broker is in.", &["state"])?;
+        self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, link, stopping));
         Ok(Some(broker))
     }
 
@@ -162,26 +185,66 @@ impl Start {
     }
 
     /// Opens the database, for as long as it takes; `None` if the service was told to stop first.
-    async fn store(&self) -> Option<Arc<SqlStore>> {
-        let check = self.readiness.check("database");
+    async fn store(&self) -> Result<Option<Arc<SqlStore>>> {
+        let (check, stopping) = (self.readiness.check(DATABASE), self.scope.stopping());
         check.not_ready("connecting");
+        let up = self.metrics.gauge("database_up", "1 while the database answers.")?;
         let database = &self.settings.database;
-        let store = open::patient_store(database.url.expose(), database.max_connections, &self.scope.stopping()).await?;
-        check.ready();
-        Some(store)
+        let store = open::patient_store(database.url.expose(), database.max_connections, &stopping).await;
+        if let Some(store) = &store {
+            self.scope.spawn("database ping", watch_database(Arc::clone(store), check, up, stopping));
+        }
+        Ok(store)
     }
 }
 
-async fn watch_link(broker: Arc<RabbitBroker>, check: ReadyCheck, stopping: CancellationToken) -> Result<(), TaskError> {
+async fn watch_link(
+    broker: Arc<RabbitBroker>,
+    check: ReadyCheck,
+    link: IntGaugeVec,
+    stopping: CancellationToken,
+) -> Result<(), TaskError> {
     loop {
-        match broker.link() {
-            Link::Up => check.ready(),
-            Link::Blocked(reason) => check.not_ready(format!("the broker takes no messages: {reason}")),
-            Link::Down(reason) => check.not_ready(reason),
+        let now = match broker.link() {
+            Link::Up => {
+                check.ready();
+                "up"
+            }
+            Link::Blocked(reason) => {
+                check.not_ready(format!("the broker takes no messages: {reason}"));
+                "blocked"
+            }
+            Link::Down(reason) => {
+                check.not_ready(reason);
+                "down"
+            }
+        };
+        for state in ["up", "blocked", "down"] {
+            link.with_label_values(&[state]).set((state == now).into());
         }
         tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             () = tokio::time::sleep(LINK_EVERY) => {}
+        }
+    }
+}
+
+async fn watch_database(
+    store: Arc<SqlStore>,
+    check: ReadyCheck,
+    up: IntGauge,
+    stopping: CancellationToken,
+) -> Result<(), TaskError> {
+    loop {
+        match tokio::time::timeout(PING_EVERY, store.ping()).await {
+            Ok(Ok(())) => check.ready(),
+            Ok(Err(error)) => check.not_ready(exit::told(&error.into())),
+            Err(_late) => check.not_ready(format!("the database does not answer within {PING_EVERY:?}")),
+        }
+        up.set(check.is_ready().into());
+        tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            () = tokio::time::sleep(PING_EVERY) => {}
         }
     }
 }

@@ -14,15 +14,18 @@ use super::{Process, Start};
 use crate::exit::Refused;
 use crate::grid::compile;
 
+/// Holds while submissions are read.
+const ADMISSION: &str = "admission";
+
 /// Runs a producer until it is told to stop; its exit code.
 pub async fn producer_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("producer", config.as_deref())?.with_database()?.run(start).await
+    Process::new("producer", config.as_deref())?.with_database()?.with_check(ADMISSION).run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {
     let Some(broker) = start.broker().await? else { return Ok(()) };
     check_policies(&start, &broker).await?;
-    let Some(store) = start.store().await else { return Ok(()) };
+    let Some(store) = start.store().await? else { return Ok(()) };
     let pools = start.settings.pools().map_err(Refused::Usage)?;
     let producer = Producer {
         name: format!("producer-{}", Uuid::now_v7()),
@@ -33,6 +36,7 @@ async fn start(start: Start) -> Result<()> {
         clock: Arc::new(SystemClock),
         settings: Arc::new(ProducerSettings { pools, shards: start.settings.grid.shards, ..start.settings.producer }),
         metrics: ProducerMetrics::new(&start.metrics)?,
+        ready: start.readiness.check(ADMISSION),
     };
     producer.start(&start.scope);
     Ok(())

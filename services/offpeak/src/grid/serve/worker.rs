@@ -15,9 +15,12 @@ use super::{Process, Start};
 use crate::exit::Refused;
 use crate::grid::open;
 
+/// Holds while a lane is served.
+const LANE: &str = "lane";
+
 /// Runs a worker until it is told to stop; its exit code.
 pub async fn worker_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("worker", config.as_deref())?.run(start).await
+    Process::new("worker", config.as_deref())?.with_check(LANE).run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {
@@ -48,7 +51,7 @@ async fn start(start: Start) -> Result<()> {
         cache: Some(Arc::new(cache)),
         settings: Arc::new(section.own.clone()),
         metrics: WorkerMetrics::new(&start.metrics)?,
-        ready: start.readiness.check("lane"),
+        ready: start.readiness.check(LANE),
     };
     worker.start(&start.scope);
     Ok(())
