@@ -219,7 +219,7 @@ fn frames_chains_and_names_are_refused_or_read_back() {
     let seeds = proptest::sample::select(vec![seed(false), seed(true), vec![0; 40], vec![0xff; 64]]);
     holds(cases(20_000, 1), &(seeds, mutations(words)), |(seed, mutations)| {
         let bytes = mutated(&seed, &mutations);
-        let (_, peak) = measured(|| try_frames(&bytes));
+        let ((), peak) = measured(|| try_frames(&bytes));
         prop_assert!(peak <= bytes.len() * 64 + 4_096, "{} bytes took {peak}", bytes.len());
         if let Some(chain) = OutputChain::from_bytes(&bytes) {
             prop_assert_eq!(OutputChain::from_bytes(&chain.to_bytes()), Some(chain));
@@ -233,7 +233,9 @@ fn frames_chains_and_names_are_refused_or_read_back() {
 fn try_frames(bytes: &[u8]) {
     if let Ok(items) = frame::items(bytes) {
         let mut again = frame::ItemFrame::default();
-        items.iter().for_each(|item| again.push(item).unwrap());
+        for item in &items {
+            again.push(item).unwrap();
+        }
         assert_eq!(frame::items(&again.finish()).unwrap(), items);
         assert_eq!(frame::lengths(bytes).unwrap().len(), items.len());
     }

@@ -62,7 +62,9 @@ impl Rig {
     /// Runs a unit on both executors; what comes back is within bounds, and the same.
     fn agreed(&self, program: &Program, call: Call, items: &[Vec<u8>]) -> Result<(), TestCaseError> {
         let mut frame = ItemFrame::default();
-        items.iter().for_each(|item| frame.push(item).unwrap());
+        for item in items {
+            frame.push(item).unwrap();
+        }
         let time_limit = Duration::from_mins(5);
         let task = Task { program: program.clone(), call, first: 3, items: frame.finish(), time_limit };
         let (ran, peak) =

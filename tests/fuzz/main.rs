@@ -3,6 +3,8 @@
 //! Each property runs a few seconds' worth of cases; `OFFPEAK_FUZZ_CASES=1000000` (or `make fuzz CASES=1000000`) asks for more.
 //! A case that fails is shrunk and printed as the value that the strategy made.
 
+#![allow(clippy::unwrap_used, clippy::panic_in_result_fn, reason = "helpers of tests, which fail by it")]
+
 mod codec;
 mod guest;
 mod jobfile;

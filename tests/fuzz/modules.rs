@@ -125,16 +125,17 @@ pub(crate) const WASI: [(&str, &str); 46] = [
 
 /// A command whose script is its standard input: 0 stores, 1 grows memory, 2 writes a piece out, 3 and on call a function.
 pub(crate) fn puppet_command() -> String {
-    let (mut imports, mut steps) = (String::new(), String::new());
+    let (mut imports, mut steps) = (Vec::new(), Vec::new());
     for (number, (name, params)) in (3..).zip(WASI) {
         let types: String = params.chars().map(|kind| if kind == 'l' { " i64" } else { " i32" }).collect();
         let arguments: String = params.chars().map(|kind| if kind == 'l' { " (call $wide)" } else { " (call $next)" }).collect();
         let exits = name == "proc_exit";
         let result = if exits { "" } else { " (result i32)" };
-        imports += &format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param{types}){result}))\n");
+        imports.push(format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param{types}){result}))\n"));
         let call = if exits { format!("(call ${name}{arguments})") } else { format!("(drop (call ${name}{arguments}))") };
-        steps += &format!("(if (i32.eq (local.get $what) (i32.const {number})) (then {call}))\n");
+        steps.push(format!("(if (i32.eq (local.get $what) (i32.const {number})) (then {call}))\n"));
     }
+    let (imports, steps) = (imports.concat(), steps.concat());
     format!(
         r#"(module {imports}
   (memory (export "memory") 1)
@@ -214,8 +215,8 @@ fn damaged_modules_are_refused_or_compile() {
         let module = mutated(&seed, &mutations);
         if try_module(&module)? && compiled.get() > 0 {
             compiled.set(compiled.get() - 1);
-            let published = runtime.block_on(publisher.publish(&module));
-            prop_assert!(published.is_ok(), "it was accepted, but: {published:?}");
+            let outcome = runtime.block_on(publisher.publish(&module));
+            prop_assert!(outcome.is_ok(), "it was accepted, but: {outcome:?}");
         }
         Ok(())
     });

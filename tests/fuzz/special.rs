@@ -10,14 +10,14 @@ use crate::jobfile::{check, folder};
 use crate::turn;
 
 /// Far beyond what any refusal takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Reads a job file on a thread of its own: one that waits for ever must not hold up the tests.
 fn read(path: &Path) -> Result<JobFile, Mistakes> {
     let (sender, receiver) = mpsc::channel();
     let own = PathBuf::from(path);
-    std::thread::spawn(move || sender.send(jobfile::read(&own)));
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} is read for ever", path.display()))
+    std::thread::spawn(move || sender.send(Box::new(jobfile::read(&own))).unwrap());
+    *receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{} is read for ever", path.display()))
 }
 
 /// The folder, with a pipe in it that nobody writes to.

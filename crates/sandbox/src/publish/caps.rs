@@ -15,7 +15,7 @@ const BODY_BYTES: u64 = 512 << 10;
 const FUNCTIONS: u32 = 50_000;
 /// Types, imports, exports, elements and globals of a module, each.
 const ENTRIES: u32 = 20_000;
-/// Data segments: CPython with its library has 24,000.
+/// Data segments: Python's interpreter with its library has 24,000.
 const DATA_SEGMENTS: u32 = 50_000;
 /// Memory that an instance begins with, in pages of 64 KiB: 1 GiB.
 const MEMORY_PAGES: u64 = 16_384;
