@@ -1,5 +1,7 @@
 //! `offpeak app inspect`: what a module needs and offers, and whether the grid would accept it.
 
+use std::io::Read as _;
+
 use anyhow::Result;
 use ports::Publish;
 use ports::sandbox::Inspection;
@@ -9,7 +11,10 @@ use serde_json::json;
 
 use crate::args::InspectArgs;
 use crate::exit::Refused;
-use crate::{exit, grid, terminal};
+use crate::{exit, grid, jobfile, terminal};
+
+/// More of a file is not looked at: it is far beyond any module that is accepted.
+const MOST_READ: u64 = 256 << 20;
 
 /// The next line of a value, below its first.
 const NEXT: &str = "\n          ";
@@ -17,7 +22,9 @@ const NEXT: &str = "\n          ";
 /// Inspects.
 pub(super) fn inspect(args: &InspectArgs) -> Result<u8> {
     let unreadable = |error| Refused::Usage(format!("cannot read {}: {error}", args.file.display()));
-    let module = std::fs::read(&args.file).map_err(unreadable)?;
+    let (file, _size) = jobfile::open(&args.file).map_err(unreadable)?;
+    let mut module = Vec::new();
+    file.take(MOST_READ).read_to_end(&mut module).map_err(unreadable)?;
     let publisher = grid::publisher()?;
     let inspection = Publish::inspect(publisher.as_ref(), &module);
     let digest = Digest::of(&module);

@@ -80,7 +80,7 @@ pub(super) fn text(path: &Path) -> std::io::Result<String> {
 }
 
 /// Opens a file and tells its size; what is no file is refused unopened: a pipe may have no writer, a device no end.
-fn open(path: &Path) -> std::io::Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> std::io::Result<(File, u64)> {
     if !path.metadata()?.is_file() {
         return Err(std::io::Error::other("it is no file, but a folder, a pipe or a device"));
     }

@@ -16,6 +16,8 @@ use toml::de::DeTable;
 
 pub use duration::seconds;
 pub use files::Upload;
+#[cfg(feature = "compiler")]
+pub(crate) use files::open;
 pub use mistakes::{Mistake, Mistakes};
 
 use input::Reader;
