@@ -12,7 +12,7 @@ use protocol::{CodecError, CustomerName, Format, Message};
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::Producer;
@@ -20,12 +20,15 @@ use crate::admit;
 
 /// Messages under way at once; the broker keeps the rest. A message holds 8 MiB at most.
 const PREFETCH: u16 = 32;
+/// Submissions read at once, by the size of their bodies: one of many tiny values takes a hundred times as much memory.
+const READ_KIB: usize = 16 << 10;
 
 /// Runs until stopped; what is not done by then goes back to the queue.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let subscribe = || producer.broker.consume(SUBMIT_QUEUE, PREFETCH);
     let Some(consumer) = until_done("subscribing to submissions", &stopping, subscribe).await else { return Ok(()) };
     producer.ready.ready();
+    let room = Arc::new(Semaphore::new(READ_KIB));
     let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
     loop {
         tokio::select! {
@@ -35,7 +38,11 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
             batch = consumer.next(usize::from(PREFETCH)) => {
                 for delivery in batch? {
                     let (producer, wake, stopping) = (producer.clone(), Arc::clone(&wake), stopping.clone());
-                    tasks.spawn(async move { (delivery.tag, handle(&producer, delivery, &wake, &stopping).await) });
+                    let room = Arc::clone(&room);
+                    tasks.spawn(async move {
+                        let _taken = room.acquire_many(kib_to_read(&delivery)).await;
+                        (delivery.tag, handle(&producer, delivery, &wake, &stopping).await)
+                    });
                 }
             }
         }
@@ -45,6 +52,14 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
         consumer.settle(&settled(done, &mut tasks)?).await?;
     }
     Ok(())
+}
+
+/// How much room a message takes while it is read; parts of blobs are bytes and stay what they are.
+fn kib_to_read(delivery: &Delivery) -> u32 {
+    if delivery.properties.kind != JobSpec::KIND {
+        return 0;
+    }
+    u32::try_from(delivery.body.len().div_ceil(1 << 10).min(READ_KIB)).unwrap_or(0)
 }
 
 /// This result and those that are there already: one settlement.
