@@ -114,11 +114,11 @@ impl World {
         self.members.iter().map(|member| member.running.stderr().matches(what).count()).sum()
     }
 
-    /// Does something, and waits until the services have written of it more often than before.
+    /// Does something, and waits until the services have written of it more often than before, or have no job any more.
     pub(crate) fn until_said(&self, what: &str, act: impl FnOnce(&Self)) {
         let before = self.said(what);
         act(self);
-        self.until(what, |world| world.said(what) > before);
+        self.until_or_over(what, |world| world.said(what) > before);
     }
 
     /// Runs SQL against the grid's database.
@@ -153,6 +153,13 @@ impl World {
     pub(crate) fn queues_in_full(&self) -> String {
         let columns = ["name", "messages_ready", "messages_unacknowledged", "consumers", "state", "leader", "online"];
         self.broker().rabbitmqctl(&[["list_queues", "-p", &self.vhost].as_slice(), &columns].concat())
+    }
+
+    /// Waits for something that comes while jobs run; where they are over before it, the fault has missed them, which its
+    /// round finds out.
+    pub(crate) fn until_or_over(&self, what: &str, mut look: impl FnMut(&Self) -> bool) {
+        let running = "select count(*) from jobs where state = 'running'";
+        self.until(what, |world| look(world) || world.number(running) == Some(0));
     }
 
     /// Waits for something to become true.

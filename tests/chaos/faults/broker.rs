@@ -29,7 +29,7 @@ pub(super) fn consumer_timeouts(world: &mut World) {
     };
     set(world, "2000");
     world.ready();
-    world.until("units on their way", |world| world.queues().is_ok_and(|queues| queues.iter().any(is_work_under_way)));
+    world.until_or_over("units on their way", |world| world.queues().is_ok_and(|queues| queues.iter().any(is_work_under_way)));
     world.until_said("timed out", |world| {
         world.signal("worker", "-STOP");
         sleep(A_WHILE + A_WHILE);
