@@ -89,7 +89,15 @@ impl RabbitAddress {
     fn try_vhost(&self, name: &str) -> Result<String, String> {
         let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
         let vhost = format!("{}-{}-{number}", plain(name), unique());
-        self.make_vhost(&vhost)?;
+        // A cluster that has just formed may take longer than one question waits; asking again is harmless.
+        let mut made = self.make_vhost(&vhost);
+        for _again in 0..4 {
+            if made.is_ok() {
+                break;
+            }
+            made = self.make_vhost(&vhost);
+        }
+        made?;
         Ok(format!("{}/{vhost}", self.base))
     }
 
