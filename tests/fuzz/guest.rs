@@ -13,10 +13,10 @@ use protocol::job::Limits;
 use protocol::outcome::{MAX_REASON_BYTES, MAX_UNIT_OUTPUT_BYTES};
 use protocol::unit::Call;
 use protocol::{CustomerName, Digest, Fuel, Value};
-use sandbox::{Compiler, InProcess, PublishSettings, Publisher};
+use sandbox::{Compiler, InProcess, PublishSettings, Publisher, wasi};
 use tokio::runtime::Runtime;
 
-use crate::modules::{PUPPET, WASI, puppet_command};
+use crate::modules::{PUPPET, puppet_command};
 use crate::{cases, holds, measured, turn};
 
 const FUEL: u64 = 100_000;
@@ -155,7 +155,7 @@ fn each_function_of_a_command_is_called_with_each_border() {
     let rig = Rig::new();
     let published = rig.publish(&wat::parse_str(puppet_command()).unwrap());
     let borders = [0, 1, 8, 1_024, 1_025, 65_535, 65_536, 0x7fff_ffff, 0x8000_0000, u32::MAX];
-    for (function, (name, _)) in (0_u32..).zip(WASI) {
+    for (function, (name, _)) in (0_u32..).zip(wasi::FUNCTIONS) {
         for number in borders {
             for fd in [0, 1, 2, 3, number] {
                 // Two calls, so that the first may change what the second meets.

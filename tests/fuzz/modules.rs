@@ -2,7 +2,7 @@
 
 use ports::sandbox::Publish as _;
 use proptest::prelude::*;
-use sandbox::{Compiler, PublishSettings, Publisher, inspect};
+use sandbox::{Compiler, PublishSettings, Publisher, inspect, wasi};
 
 use crate::mutate::{mutated, mutations};
 use crate::{cases, holds, measured, turn};
@@ -73,65 +73,15 @@ pub(crate) const PUPPET: &str = r#"(module
   (func (export "op_reduce") (param i32 i32) (result i64) (call $answer))
   (func (export "op_finish") (param i32 i32) (result i64) (call $answer)))"#;
 
-/// The functions of WASI preview 1 with their parameters, `i` an i32 and `l` an i64; each returns an i32 but `proc_exit`.
-pub(crate) const WASI: [(&str, &str); 46] = [
-    ("args_get", "ii"),
-    ("args_sizes_get", "ii"),
-    ("clock_res_get", "ii"),
-    ("clock_time_get", "ili"),
-    ("environ_get", "ii"),
-    ("environ_sizes_get", "ii"),
-    ("fd_advise", "illi"),
-    ("fd_allocate", "ill"),
-    ("fd_close", "i"),
-    ("fd_datasync", "i"),
-    ("fd_fdstat_get", "ii"),
-    ("fd_fdstat_set_flags", "ii"),
-    ("fd_fdstat_set_rights", "ill"),
-    ("fd_filestat_get", "ii"),
-    ("fd_filestat_set_size", "il"),
-    ("fd_filestat_set_times", "illi"),
-    ("fd_pread", "iiili"),
-    ("fd_prestat_dir_name", "iii"),
-    ("fd_prestat_get", "ii"),
-    ("fd_pwrite", "iiili"),
-    ("fd_read", "iiii"),
-    ("fd_readdir", "iiili"),
-    ("fd_renumber", "ii"),
-    ("fd_seek", "ilii"),
-    ("fd_sync", "i"),
-    ("fd_tell", "ii"),
-    ("fd_write", "iiii"),
-    ("path_create_directory", "iii"),
-    ("path_filestat_get", "iiiii"),
-    ("path_filestat_set_times", "iiiilli"),
-    ("path_link", "iiiiiii"),
-    ("path_open", "iiiiillii"),
-    ("path_readlink", "iiiiii"),
-    ("path_remove_directory", "iii"),
-    ("path_rename", "iiiiii"),
-    ("path_symlink", "iiiii"),
-    ("path_unlink_file", "iii"),
-    ("poll_oneoff", "iiii"),
-    ("proc_exit", "i"),
-    ("proc_raise", "i"),
-    ("random_get", "ii"),
-    ("sched_yield", ""),
-    ("sock_accept", "iii"),
-    ("sock_recv", "iiiiii"),
-    ("sock_send", "iiiii"),
-    ("sock_shutdown", "ii"),
-];
-
 /// A command whose script is its standard input: 0 stores, 1 grows memory, 2 writes a piece out, 3 and on call a function.
 pub(crate) fn puppet_command() -> String {
     let (mut imports, mut steps) = (Vec::new(), Vec::new());
-    for (number, (name, params)) in (3..).zip(WASI) {
+    for (number, (name, params)) in (3..).zip(wasi::FUNCTIONS) {
         let types: String = params.chars().map(|kind| if kind == 'l' { " i64" } else { " i32" }).collect();
         let arguments: String = params.chars().map(|kind| if kind == 'l' { " (call $wide)" } else { " (call $next)" }).collect();
-        let exits = name == "proc_exit";
+        let exits = *name == wasi::NO_RESULT;
         let result = if exits { "" } else { " (result i32)" };
-        imports.push(format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param{types}){result}))\n"));
+        imports.push(format!("(import \"{}\" \"{name}\" (func ${name} (param{types}){result}))\n", wasi::MODULE));
         let call = if exits { format!("(call ${name}{arguments})") } else { format!("(drop (call ${name}{arguments}))") };
         steps.push(format!("(if (i32.eq (local.get $what) (i32.const {number})) (then {call}))\n"));
     }

@@ -7,7 +7,7 @@ mod execute;
 mod process;
 #[cfg(feature = "publish")]
 mod publish;
-mod wasi;
+pub mod wasi;
 mod wire;
 
 pub use engine::generation;

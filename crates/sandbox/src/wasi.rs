@@ -1,10 +1,10 @@
 //! The functions of WASI preview 1 and their types, as a command may import them.
 
 /// The module that commands import from.
-pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
+pub const MODULE: &str = "wasi_snapshot_preview1";
 
 /// Name and parameters of each function: `i` is an i32, `l` an i64. All return an i32, except [`NO_RESULT`].
-pub(crate) const FUNCTIONS: &[(&str, &str)] = &[
+pub const FUNCTIONS: &[(&str, &str)] = &[
     ("args_get", "ii"),
     ("args_sizes_get", "ii"),
     ("clock_res_get", "ii"),
@@ -54,4 +54,4 @@ pub(crate) const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// The function that does not come back.
-pub(crate) const NO_RESULT: &str = "proc_exit";
+pub const NO_RESULT: &str = "proc_exit";

@@ -1,9 +1,9 @@
 //! An aggregator by itself.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use offpeak::args::ServiceArgs;
 
 /// Run an aggregator: checks, meters and puts together what was computed
 #[derive(Parser)]
@@ -19,11 +19,10 @@ Examples:
 Settings come from the built-in defaults, then the file, then variables OFFPEAK__SECTION__KEY."
 )]
 struct Cli {
-    /// The settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    service: ServiceArgs,
 }
 
 fn main() -> ExitCode {
-    offpeak::run(offpeak::grid::aggregator_main(Cli::parse().config))
+    offpeak::run(offpeak::grid::aggregator_main(Cli::parse().service.config))
 }

@@ -1,9 +1,9 @@
 //! A producer by itself; its compiler child is this program too.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use offpeak::args::ServiceArgs;
 
 /// Run a producer: admits, splits and dispatches jobs
 #[derive(Parser)]
@@ -20,9 +20,8 @@ Examples:
 Settings come from the built-in defaults, then the file, then variables OFFPEAK__SECTION__KEY."
 )]
 struct Cli {
-    /// The settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// The child's task
     #[command(subcommand)]
     child: Option<Child>,
@@ -39,6 +38,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.child {
         Some(Child::Compiler) => offpeak::grid::compiler_main(),
-        None => offpeak::run(offpeak::grid::producer_main(cli.config)),
+        None => offpeak::run(offpeak::grid::producer_main(cli.service.config)),
     }
 }

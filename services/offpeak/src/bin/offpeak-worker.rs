@@ -1,9 +1,9 @@
 //! A worker by itself; its executor children are this program too.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use offpeak::args::ServiceArgs;
 
 /// Run a worker: computes units in the sandbox
 #[derive(Parser)]
@@ -20,9 +20,8 @@ Examples:
 Settings come from the built-in defaults, then the file, then variables OFFPEAK__SECTION__KEY."
 )]
 struct Cli {
-    /// The settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// The child's task
     #[command(subcommand)]
     child: Option<Child>,
@@ -39,6 +38,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.child {
         Some(Child::Executor) => offpeak::grid::executor_main(),
-        None => offpeak::run(offpeak::grid::worker_main(cli.config)),
+        None => offpeak::run(offpeak::grid::worker_main(cli.service.config)),
     }
 }

@@ -57,11 +57,7 @@ async fn list(broker: &dyn Broker, args: &ListArgs) -> Result<u8> {
     }
     for origin in args.filter.origins() {
         let mut reading = Reading::begin(broker, origin).await?;
-        'reading: loop {
-            let page = reading.page().await?;
-            if page.is_empty() {
-                break;
-            }
+        'reading: while let Some(page) = reading.page().await? {
             for letter in page.iter().map(|delivery| DeadLetter::of(origin, delivery)).filter(|letter| filter.passes(letter)) {
                 if left == 0 {
                     more = true;
@@ -95,11 +91,7 @@ async fn show(broker: &dyn Broker, args: &ShowArgs) -> Result<u8> {
     let mut found = false;
     for origin in args.filter.origins() {
         let mut reading = Reading::begin(broker, origin).await?;
-        loop {
-            let page = reading.page().await?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = reading.page().await? {
             for delivery in &page {
                 let letter = DeadLetter::of(origin, delivery);
                 if letter.id == args.id && filter.passes(&letter) {
@@ -170,11 +162,7 @@ async fn change(broker: &dyn Broker, args: &ChangeArgs, change: Change) -> Resul
     let mut tally = Tally::default();
     for origin in args.filter.origins() {
         let mut reading = Reading::begin(broker, origin).await?;
-        loop {
-            let page = reading.page().await?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = reading.page().await? {
             let seen = page.into_iter().map(|delivery| (DeadLetter::of(origin, &delivery), delivery));
             let meant = |letter: &DeadLetter| (args.all || args.ids.contains(&letter.id)) && filter.passes(letter);
             let meant: Vec<(DeadLetter, Delivery)> = seen.filter(|(letter, _)| meant(letter)).collect();

@@ -51,11 +51,11 @@ impl<'b> Reading<'b> {
         Ok(Self { broker, queue, left, pages: Vec::new() })
     }
 
-    /// The next letters, in their order; empty when all were read.
-    pub async fn page(&mut self) -> Result<Vec<Delivery>> {
+    /// The next letters, in their order, at least one; nothing when all were read.
+    pub async fn page(&mut self) -> Result<Option<Vec<Delivery>>> {
         let size = u16::try_from(self.left).unwrap_or(PAGE).min(PAGE);
         if size == 0 {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         if self.pages.len() >= MAX_PAGES {
             bail!("{} holds more letters than can be read in one go: replay or drop some of those listed first", self.queue);
@@ -80,7 +80,7 @@ impl<'b> Reading<'b> {
         consumer.cancel().await?;
         self.left = if letters.len() < usize::from(size) { 0 } else { self.left - u32::from(size) };
         self.pages.push(Page { consumer, open: letters.iter().map(|letter| letter.tag).collect() });
-        Ok(letters)
+        Ok(Some(letters).filter(|letters| !letters.is_empty()))
     }
 
     /// Removes letters of the page read last.
