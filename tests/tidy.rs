@@ -26,9 +26,6 @@ const LEFT_OVERS: &[&str] = &[
     concat!("#[ign", "ore"),
 ];
 
-/// Measurements are run by hand; no other test may be skipped.
-const MEASUREMENTS: &[&str] = &["crates/broker/tests/broker/rate.rs", "crates/store/tests/store/speed.rs"];
-
 /// Folders that exist on one person's machine only; in pieces, for the same reason.
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
 
@@ -61,9 +58,6 @@ fn untidiness(name: &str, text: &str) -> Vec<(usize, String)> {
             found.push((number, "white space at the end".to_owned()));
         }
         for hit in LEFT_OVERS.iter().filter(|hit| line.contains(**hit)) {
-            if hit.starts_with("#[") && MEASUREMENTS.contains(&name) {
-                continue;
-            }
             found.push((number, format!("left over: {hit}")));
         }
         for path in MACHINE_PATHS.iter().filter(|path| holds_path(line, path)) {

@@ -8,4 +8,5 @@ mod examples;
 mod offpeak;
 mod resume;
 mod scale;
+mod scaling;
 mod services;

@@ -7,9 +7,9 @@ use testkit::servers;
 
 use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, start, wait_for};
 
-const LIMIT: Duration = Duration::from_mins(3);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
-fn status(services: &Services, job: &str) -> Value {
+pub(crate) fn status(services: &Services, job: &str) -> Value {
     let done = services.offpeak(&["status", job, "--json"]);
     serde_json::from_str(&done.stdout).unwrap_or(Value::Null)
 }
@@ -22,7 +22,7 @@ pub(crate) fn billed_units(csv: &str) -> u64 {
 }
 
 /// Waits until that many items of the job are settled.
-fn settled(services: &Services, job: &str, items: u64) {
+pub(crate) fn settled(services: &Services, job: &str, items: u64) {
     let enough = || (status(services, job)["items_succeeded"].as_u64()? >= items).then_some(());
     wait_for(LIMIT, enough).unwrap_or_else(|| panic!("stuck at {}", status(services, job)));
 }

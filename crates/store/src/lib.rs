@@ -25,6 +25,7 @@ mod sql;
 mod states;
 
 pub use connect::{SqlStore, StoreOptions};
+pub use migrate::Schema;
 pub use ports::store::StoreError;
 
 /// Runs one transaction, again if it lost a race, and says of its fault to which operation it belongs.

@@ -7,16 +7,43 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use crate::connect::{Pools, SqlStore};
 use crate::fault::Fault;
 
-/// The migrations in order: version, name, text. A released text is never changed; a change is a further migration.
-const MIGRATIONS: [(i64, &str, &str); 2] =
-    [(1, "grid", include_str!("../migrations/0001_grid.sql")), (2, "ending", include_str!("../migrations/0002_ending.sql"))];
+/// One step of the schema. A released text is never changed; a change is a further step.
+struct Step {
+    version: i64,
+    name: &'static str,
+    text: &'static str,
+    /// The oldest version whose services may go on working after it. A step that only adds leaves it where it was; one that
+    /// takes away what the version before still used raises it to itself.
+    oldest: i64,
+}
+
+/// The steps in order.
+const STEPS: [Step; 2] = [
+    Step { version: 1, name: "grid", text: include_str!("../migrations/0001_grid.sql"), oldest: 1 },
+    Step { version: 2, name: "ending", text: include_str!("../migrations/0002_ending.sql"), oldest: 2 },
+];
+
+/// What the database keeps of a step, for versions that do not know it.
+fn description(step: &Step) -> String {
+    if step.oldest == step.version { step.name.to_owned() } else { format!("{}{FROM}{}", step.name, step.oldest) }
+}
+
+const FROM: &str = ", for services from schema ";
+
+/// The oldest version that a step named so leaves working; none but those that know it, unless it says so.
+fn oldest(description: &str) -> i64 {
+    description.rsplit_once(FROM).and_then(|(_, oldest)| oldest.parse().ok()).unwrap_or(i64::MAX)
+}
 
 /// The way out of every mismatch.
 const NEWER: &str = "the database was migrated by a newer version of offpeak: use that version or restore a backup";
 
 impl SqlStore {
-    /// Brings the schema to this version; refuses a newer or a changed one.
+    /// Brings the schema to this version. One that a newer version made is left as it is if this version may work with it.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        if self.check_schema().await.is_ok_and(|standing| standing == Schema::Newer) {
+            return Ok(());
+        }
         let done = match &self.pools {
             Pools::Sqlite { write, .. } => migrator(self).run(write).await,
             Pools::Postgres(pool) => migrator(self).run(pool).await,
@@ -24,27 +51,44 @@ impl SqlStore {
         done.map_err(|e| migration_error("migrate", e))
     }
 
-    /// Checks, changing nothing, that the schema is exactly this version's.
-    pub async fn check_schema(&self) -> Result<(), StoreError> {
+    /// Checks, changing nothing, that this version may work with the schema.
+    pub async fn check_schema(&self) -> Result<Schema, StoreError> {
         const OPERATION: &str = "check schema";
         let mut tx = self.read().await.map_err(|e| e.of(OPERATION))?;
-        let applied = tx.all("SELECT version, success FROM _sqlx_migrations ORDER BY version", Vec::new()).await;
+        let applied = tx.all("SELECT version, description FROM _sqlx_migrations ORDER BY version", Vec::new()).await;
         let corrupt = |detail: String| StoreError::Corrupt { operation: OPERATION, detail };
         let rows = applied.map_err(|e| match e.of(OPERATION) {
             StoreError::Corrupt { .. } => corrupt("the database has no schema yet: run `offpeak migrate`".to_owned()),
             other @ (StoreError::Unavailable { .. } | StoreError::Full { .. }) => other,
         })?;
-        let versions: Result<Vec<i64>, Fault> = rows.iter().map(|row| row.int(0)).collect();
-        let versions = versions.map_err(|e| e.of(OPERATION))?;
-        let expected = MIGRATIONS.map(|(version, _, _)| version);
-        if versions == expected {
-            return Ok(());
+        let own = STEPS.map(|step| step.version);
+        let (mut known, mut schema) = (0, Schema::Same);
+        for row in &rows {
+            let version = row.int(0).map_err(|e| e.of(OPERATION))?;
+            if own.contains(&version) {
+                known += 1;
+                continue;
+            }
+            let leaves = oldest(&row.text(1).map_err(|e| e.of(OPERATION))?);
+            if own.last().is_none_or(|last| leaves > *last) {
+                return Err(corrupt(format!("schema version {version} is not known: {NEWER}")));
+            }
+            schema = Schema::Newer;
         }
-        match versions.iter().find(|version| !expected.contains(version)) {
-            Some(unknown) => Err(corrupt(format!("schema version {unknown} is not known: {NEWER}"))),
-            None => Err(corrupt(format!("schema is at version {} of {}: run `offpeak migrate`", versions.len(), expected.len()))),
+        if known < own.len() {
+            return Err(corrupt(format!("schema is at version {known} of {}: run `offpeak migrate`", own.len())));
         }
+        Ok(schema)
     }
+}
+
+/// How a schema that this version may work with stands to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schema {
+    /// It is this version's.
+    Same,
+    /// A newer version has added to it.
+    Newer,
 }
 
 /// The migrations in the database's dialect.
@@ -53,10 +97,11 @@ fn migrator(store: &SqlStore) -> Migrator {
         Pools::Sqlite { .. } => ["BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT", "WITHOUT ROWID"],
         Pools::Postgres(_) => ["BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", ""],
     };
-    let migrations = MIGRATIONS.map(|(version, name, text)| {
+    let migrations = STEPS.map(|step| {
         let [bytes, sequence, clustered] = words;
-        let text = text.replace("{BYTES}", bytes).replace("{SEQUENCE}", sequence).replace("{CLUSTERED}", clustered);
-        Migration::new(version, name.into(), MigrationType::Simple, AssertSqlSafe(text).into_sql_str(), false)
+        let text = step.text.replace("{BYTES}", bytes).replace("{SEQUENCE}", sequence).replace("{CLUSTERED}", clustered);
+        let name = description(&step).into();
+        Migration::new(step.version, name, MigrationType::Simple, AssertSqlSafe(text).into_sql_str(), false)
     });
     Migrator::with_migrations(migrations.into())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ports::store::ReportStore as _;
-use store::{SqlStore, StoreError, StoreOptions};
+use store::{Schema, SqlStore, StoreError, StoreOptions};
 
 use super::{postgres, postgres_url, sqlite};
 
@@ -42,7 +42,7 @@ async fn schema_is_checked(url: &str) {
     assert!(text.contains("offpeak migrate"), "{text}");
     for _twice in 0..2 {
         store.migrate().await.unwrap();
-        store.check_schema().await.unwrap();
+        assert_eq!(store.check_schema().await.unwrap(), Schema::Same);
     }
     store.ping().await.unwrap();
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -52,6 +52,12 @@ async fn schema_is_checked(url: &str) {
         let text = told(&error);
         assert!(text.contains("9999") && text.contains("newer version"), "{text}");
     }
+    // The step of a version to come that has only added: services of this one go on, and may be rolled back to.
+    execute(url, "UPDATE _sqlx_migrations SET description = 'more, for services from schema 2' WHERE version = 9999").await;
+    assert_eq!(store.check_schema().await.unwrap(), Schema::Newer);
+    store.migrate().await.unwrap();
+    execute(url, "UPDATE _sqlx_migrations SET description = 'less, for services from schema 9998' WHERE version = 9999").await;
+    assert!(told(&store.check_schema().await.unwrap_err()).contains("newer version"));
     store.close().await;
     assert!(matches!(store.jobs(None, 1).await, Err(StoreError::Unavailable { .. })));
 }

@@ -1,5 +1,5 @@
 //! How fast the hot path is beside a bare insert, measured and printed, never judged:
-//! `cargo test -p store --release -- --ignored --nocapture speed`.
+//! `cargo test -p store --release --test store speed -- --nocapture`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use testkit::store_contract::world::{at, cut};
 
 use super::{postgres, sqlite};
 
-const UNITS: u32 = 10_000;
+const UNITS: u32 = 2_000;
 const BATCH: u32 = 200;
 
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
@@ -91,7 +91,6 @@ fn report(name: &str, bare: Duration, [dispatch, send, settle]: [Duration; 3]) {
 }
 
 #[tokio::test]
-#[ignore = "a measurement, run by hand"]
 async fn speed() {
     use sqlx::Connection as _;
     let folder = tempfile::tempdir().unwrap();

@@ -84,8 +84,19 @@ pub fn read(path: &Path) -> Result<JobFile, Mistakes> {
     parse(path, &text)
 }
 
+/// Room to build and drop the deepest tree that TOML's parser makes: 80 brackets within each other, each with a key of 80 parts.
+const STACK_BYTES: usize = 32 << 20;
+
 /// Reads a job file's text; the files it names are found from the folder of `path`.
 pub fn parse(path: &Path, text: &str) -> Result<JobFile, Mistakes> {
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || parse_here(path, text));
+        let reader = reader.map_err(|error| Mistakes::unreadable(path, &error))?;
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn parse_here(path: &Path, text: &str) -> Result<JobFile, Mistakes> {
     let mut say = Collector::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
