@@ -4,9 +4,10 @@
 #   examples/build.sh           builds them, and writes digests.txt
 #   examples/build.sh --check   builds them elsewhere, and compares with digests.txt; says so if the compilers are others
 #
-# Needs Rust with the target wasm32-unknown-unknown (`rustup target add wasm32-unknown-unknown`), and for the apps in C a
-# clang with WebAssembly and wasi-libc. OFFPEAK_GUEST_TOOLCHAIN names a folder with an env.sh that puts both on the path.
-# Without clang the apps in C are left as they are. Builds are the same to the byte in any folder of sources.
+# Needs Rust with the sources of its standard library (`rustup component add rust-src`), which is built with the apps, and for
+# the apps in C a clang with WebAssembly and wasi-libc. OFFPEAK_GUEST_TOOLCHAIN names a folder with an env.sh that puts both on
+# the path. Without clang the apps in C are left as they are. One compiler gives the same bytes wherever it, cargo's folder and
+# our sources lie, and none of these places is in them.
 set -eu
 cd "$(dirname "$0")"
 here=$(pwd -P)
@@ -29,10 +30,10 @@ missing() {
   echo "$1" >&2
   exit 1
 }
-std=$(rustc --print target-libdir --target $target 2>/dev/null || :)
-ls "$std"/libstd-*.rlib >/dev/null 2>&1 || missing "no Rust for $target: rustup target add $target, or set OFFPEAK_GUEST_TOOLCHAIN"
-# The standard library carries the paths of its own sources, so the toolchain's place is part of its name.
-rust="$(rustc --version) in $(rustc --print sysroot)"
+std=$(rustc --print sysroot 2>/dev/null || :)/lib/rustlib/src/rust
+[ -f "$std/library/std/Cargo.toml" ] ||
+  missing "no sources of Rust's standard library in $std: rustup component add rust-src, or set OFFPEAK_GUEST_TOOLCHAIN"
+rust=$(rustc --version)
 
 clang=
 for candidate in "${OFFPEAK_CLANG-clang-22}" clang; do
@@ -60,9 +61,12 @@ trap 'rm -rf "$stage" "${checked-}"' EXIT
 cp -R Cargo.lock $rust_apps "$stage"
 cp -R ../crates/guest "$stage/guest"
 sed -e 's#"\.\./crates/guest"#"guest"#' -e 's#^members = \[#&"guest", #' Cargo.toml > "$stage/Cargo.toml"
-export RUSTFLAGS="-Ctarget-feature=+simd128 --remap-path-prefix=${CARGO_HOME-$HOME/.cargo}=/cargo"
+# A prebuilt standard library may carry the paths of the machine that built it, which no flag of ours can change. So it is built
+# here, as `cargo +nightly -Zbuild-std` does; RUSTC_BOOTSTRAP lets a stable compiler do it too.
+export RUSTC_BOOTSTRAP=1
+export RUSTFLAGS="-Ctarget-feature=+simd128 --remap-path-prefix=${CARGO_HOME-$HOME/.cargo}=/cargo --remap-path-prefix=$std=/rust"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR-$here/target}/guest"
-(cd "$stage" && cargo build --quiet --locked --release --lib --target $target)
+(cd "$stage" && cargo build --quiet --locked --release --lib --target $target -Zbuild-std=std,panic_abort)
 for app in $rust_apps; do
   mkdir -p "$out/$app"
   cp "$CARGO_TARGET_DIR/$target/release/$(echo "$app" | tr - _).wasm" "$out/$app/app.wasm"
