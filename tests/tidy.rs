@@ -1,6 +1,7 @@
 //! Tidiness of every file we write: length, a purpose line, no left-overs, nothing of one person's machine.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::root;
 
@@ -26,28 +27,48 @@ const LEFT_OVERS: &[&str] = &[
     concat!("#[ign", "ore"),
 ];
 
-/// Folders that exist on one person's machine only; in pieces, for the same reason.
-const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
+/// Folders of the machine that wrote or built a file, the last one those of a Rust toolchain; in pieces, for the same reason.
+const MACHINE_PATHS: &[&str] =
+    &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/op", "t/"), concat!("/rust", "lib/")];
 
-/// Every text file of ours below `folder`.
-fn texts(folder: &Path) -> Vec<PathBuf> {
+/// Where packages install themselves on every machine.
+const PACKAGE_PATHS: &[&str] = &["/opt/rabbitmq/", "/opt/erlang/"];
+
+/// Every file below `folder`, except in folders that hold nothing of ours.
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("folder").flatten() {
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let ending = path.extension().and_then(|ending| ending.to_str());
+            let path = entry.path();
+            if NOT_OURS.iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
             if path.is_dir() && !path.is_symlink() {
-                if !NOT_OURS.contains(&name.as_str()) {
-                    folders.push(path);
-                }
-            } else if ending.is_some_and(|ending| TEXTS.contains(&ending)) || NAMED.contains(&name.as_str()) {
+                folders.push(path);
+            } else {
                 found.push(path);
             }
         }
     }
     found.sort();
     found
+}
+
+/// Whether a file is a text of ours.
+fn is_text(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| TEXTS.contains(&ending)) || NAMED.iter().any(|name| path.ends_with(name))
+}
+
+/// Every committed file, binaries included; without a repository (in an unpacked archive) every file there is.
+fn committed() -> Vec<PathBuf> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {
+        return files(&root());
+    };
+    let names = String::from_utf8(listed.stdout).expect("names in UTF-8");
+    names.split_terminator('\0').map(|name| root().join(name)).filter(|path| path.is_file()).collect()
 }
 
 /// Everything untidy about one file, as `line: what`.
@@ -59,9 +80,6 @@ fn untidiness(name: &str, text: &str) -> Vec<(usize, String)> {
         }
         for hit in LEFT_OVERS.iter().filter(|hit| line.contains(**hit)) {
             found.push((number, format!("left over: {hit}")));
-        }
-        for path in MACHINE_PATHS.iter().filter(|path| holds_path(line, path)) {
-            found.push((number, format!("a path of one machine: {path}")));
         }
     }
     let lines = text.lines().count();
@@ -80,18 +98,26 @@ fn untidiness(name: &str, text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Whether an absolute path begins in `line`: not the middle of a URL or of a relative path.
-fn holds_path(line: &str, path: &str) -> bool {
-    line.match_indices(path).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        before.is_none_or(|sign| !sign.is_alphanumeric() && !matches!(sign, '/' | '.' | '_' | '-' | '}' | ')' | '$' | '*'))
-    })
+/// The paths of one machine in a file, cut short. In a text a path begins where no URL and no relative path goes on; in a binary
+/// (it has a zero byte) strings stand without anything between them, so there it begins anywhere.
+fn machine_paths(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let binary = text.contains('\0');
+    let mut found = Vec::new();
+    for (at, _) in MACHINE_PATHS.iter().flat_map(|path| text.match_indices(path)) {
+        let before = text[..at].chars().next_back();
+        let goes_on = |sign: char| sign.is_alphanumeric() || matches!(sign, '/' | '.' | '_' | '-' | '}' | ')' | '$' | '*');
+        if (binary || !before.is_some_and(goes_on)) && !PACKAGE_PATHS.iter().any(|path| text[at..].starts_with(path)) {
+            found.push(text[at..].chars().take(60).take_while(|sign| sign.is_ascii_graphic() && *sign != '"').collect());
+        }
+    }
+    found
 }
 
 #[test]
 fn every_file_is_tidy() {
     let mut found = Vec::new();
-    for path in texts(&root()) {
+    for path in files(&root()).into_iter().filter(|path| is_text(path)) {
         let Ok(text) = std::fs::read_to_string(&path) else {
             found.push(format!("{}: not UTF-8", path.display()));
             continue;
@@ -100,6 +126,16 @@ fn every_file_is_tidy() {
         found.extend(untidiness(&name, &text).iter().map(|(line, what)| format!("{name}:{line}: {what}")));
     }
     assert!(found.is_empty(), "{} untidy places:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn no_committed_file_names_a_folder_of_the_machine_it_was_made_on() {
+    let mut found = Vec::new();
+    for path in committed() {
+        let paths = machine_paths(&std::fs::read(&path).expect("read"));
+        found.extend(paths.iter().map(|hit| format!("{}: {hit}", path.display())));
+    }
+    assert!(found.is_empty(), "{} paths of one machine:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
@@ -131,7 +167,13 @@ fn the_checks_can_fail() {
         assert_eq!(whats("a.py", &format!("x = 1 # {left_over}\n")).len(), 1, "{left_over}");
     }
     for path in MACHINE_PATHS {
-        assert_eq!(whats("a.toml", &format!("path = \"{path}someone\"\n")).len(), 1, "{path}");
-        assert_eq!(whats("a.md", &format!("https://host{path}page\n")).len(), 0, "{path}");
+        let hit = format!("{path}someone");
+        assert_eq!(machine_paths(format!("path = \"{hit}\"\n").as_bytes()), [hit.as_str()]);
+        assert_eq!(machine_paths(format!("https://host{hit}\n").as_bytes()).len(), 0, "{path}");
+        assert_eq!(machine_paths(format!("\0asm\u{1}fmt.rs{hit}\0").as_bytes()), [hit.as_str()]);
+        assert_eq!(machine_paths(&[b"\0\xff", hit.as_bytes(), b"\xfe"].concat()), [hit.as_str()]);
+    }
+    for path in PACKAGE_PATHS {
+        assert_eq!(machine_paths(format!("[\"{path}bin\"]\n").as_bytes()).len(), 0, "{path}");
     }
 }
