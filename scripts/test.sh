@@ -14,6 +14,9 @@ step "format"
 cargo fmt --all --check
 (cd examples && cargo fmt --all --check)
 
+step "the version before"
+scripts/previous.sh
+
 step "build"
 # Binaries, tests and examples in one go: one set of features, so every library is compiled once.
 cargo build --workspace --all-targets --locked

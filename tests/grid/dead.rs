@@ -298,7 +298,8 @@ fn a_deadly_unit(name: &str, policy: Option<&str>, settings: &[(&str, &str)], ca
     if let Some(policy) = policy {
         servers::rabbitmq().set_policy(&services.amqp, "frail", policy);
     }
-    let settings = [ONE_LANE.as_slice(), settings].concat();
+    // Two slots: the deadly unit holds one, and may come before others.
+    let settings = [ONE_LANE.as_slice(), &[("OFFPEAK__WORKER__SLOTS", "2")], settings].concat();
     let start = |kind| services.start(kind, &settings);
     let others = ["producer", "aggregator"].map(start);
     let mut worker = start("worker");

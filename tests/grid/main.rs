@@ -10,3 +10,4 @@ mod resume;
 mod scale;
 mod scaling;
 mod services;
+mod upgrade;

@@ -229,16 +229,31 @@ impl Services {
         Self::on(folder, servers::rabbitmq().vhost(name), servers::postgres().fresh_database())
     }
 
+    /// The same, the tables made by another build of the command.
+    pub(crate) fn made_by(program: &Path, folder: &Path, name: &str) -> Self {
+        Self::migrated_by(program, folder, servers::rabbitmq().vhost(name), servers::postgres().fresh_database())
+    }
+
     /// Over a broker and an empty database that are there.
     pub(crate) fn on(folder: &Path, amqp: String, database: String) -> Self {
-        let migrated = offpeak(folder, ["migrate", "--database", &database]);
+        Self::migrated_by(&program(), folder, amqp, database)
+    }
+
+    fn migrated_by(program: &Path, folder: &Path, amqp: String, database: String) -> Self {
+        let services = Self { folder: folder.to_owned(), amqp, database };
+        let migrated = services.offpeak_of(program, &["migrate"]);
         assert_eq!(migrated.code, Some(0), "{migrated:?}");
-        Self { folder: folder.to_owned(), amqp, database }
+        services
     }
 
     /// Starts a service, with settings such as `OFFPEAK__WORKER__LANE`, which may also name other servers.
     pub(crate) fn start(&self, kind: &str, settings: &[(&str, &str)]) -> Running {
-        let mut command = Command::new(program());
+        self.start_of(&program(), kind, settings)
+    }
+
+    /// The same of another build.
+    pub(crate) fn start_of(&self, program: &Path, kind: &str, settings: &[(&str, &str)]) -> Running {
+        let mut command = Command::new(program);
         command.arg(kind);
         self.service(command, settings)
     }
@@ -260,9 +275,18 @@ impl Services {
         self.begin(args).end()
     }
 
+    /// The same of another build.
+    pub(crate) fn offpeak_of(&self, program: &Path, args: &[&str]) -> Done {
+        self.begin_of(program, args).end()
+    }
+
     /// The same, not waited for.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
-        let mut command = Command::new(program());
+        self.begin_of(&program(), args)
+    }
+
+    fn begin_of(&self, program: &Path, args: &[&str]) -> Running {
+        let mut command = Command::new(program);
         command.args(args).current_dir(&self.folder);
         command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
         Running::new(command, &self.folder)

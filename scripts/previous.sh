@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds the command `offpeak` of the version before, for the test of upgrades, as target/previous/offpeak.
+# tests/previous-version names its commit. It is built in the same target folder, so that libraries are compiled once;
+# therefore before the build of this version, which then puts its own command back.
+set -eu
+cd "$(dirname "$0")/.."
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+commit=$(cat tests/previous-version)
+built=$target/previous
+
+if [ "$(cat "$built/commit" 2>/dev/null)" = "$commit" ] && [ -x "$built/offpeak" ]; then
+    exit 0
+fi
+rm -rf "$built"
+# Also where the checkout belongs to another user, as in a container.
+git() { command git -c safe.directory='*' "$@"; }
+if ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
+    echo "skipped: the history at hand has no commit $commit, so upgrades are not tested"
+    exit 0
+fi
+source=$(mktemp -d)
+trap 'rm -rf "$source"' EXIT
+git archive "$commit" | tar -x -C "$source"
+# An example asks for the libraries' features of tests, as the build of everything does.
+CARGO_TARGET_DIR=$target cargo build --locked --manifest-path "$source/Cargo.toml" --workspace --bin offpeak --example with-servers
+mkdir -p "$built"
+cp "$target/debug/offpeak" "$built/offpeak"
+echo "$commit" > "$built/commit"
