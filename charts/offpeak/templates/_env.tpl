@@ -5,8 +5,7 @@
 {{- $broker := deepCopy .ctx.Values.broker }}
 {{- if .ctx.Values.rabbitmqOperator.users.enabled }}
 {{- $secret := printf "%s-user-credentials" (include "offpeak.componentname" .) }}
-{{- $_ := set $broker "existingSecret" $secret | set $broker "usernameKey" "username" | set $broker "passwordKey" "password" }}
-{{- $_ := set $broker "uri" "" }}
+{{- $broker = merge (dict "existingSecret" $secret "usernameKey" "username" "passwordKey" "password") (omit $broker "uri") }}
 {{- if hasPrefix "worker-" .component }}{{ $_ := set $broker "declareTopology" false }}{{ end }}
 {{- if .ctx.Values.rabbitmqOperator.topology.enabled }}{{ $_ := set $broker "declareTopology" false }}{{ end }}
 {{- end }}
@@ -114,13 +113,15 @@
 {{- include "offpeak.componentname" (dict "ctx" . "component" "credentials") }}
 {{- end }}
 
-{{/* Settings that every service has, as variables. Takes ctx, component, values and graceSeconds, which lie within the pod's. */}}
+{{/* Settings that every service has, as variables. Takes ctx, component, values, graceSeconds (within the pod's) and, of a
+     worker, its pool; every service checks the name of one, so that the others name the first. */}}
 {{- define "offpeak.settings" -}}
 {{- $broker := include "offpeak.broker" . | fromJson }}
 OFFPEAK__ADMIN__ADDRESS: {{ printf "%s:9460" .ctx.Values.adminBind | quote }}
 OFFPEAK__AMQP__DECLARE: {{ $broker.declareTopology | quote }}
 OFFPEAK__GRID__POOLS: {{ include "offpeak.gridPools" .ctx | quote }}
 OFFPEAK__GRID__SHUTDOWN_GRACE_MS: {{ mul 1000 (int64 .graceSeconds) | quote }}
+OFFPEAK__WORKER__POOL: {{ .pool | default (include "offpeak.pools" .ctx | fromJson | keys | sortAlpha | first) | quote }}
 {{- range $section, $keys := .ctx.Values.settings }}
 {{- range $key, $value := $keys }}
 OFFPEAK__{{ upper $section }}__{{ upper $key }}: {{ include "offpeak.scalar" $value | quote }}
