@@ -8,7 +8,6 @@ import unittest
 
 import helm_python
 import jsonschema
-import yaml
 import yamllint.config
 import yamllint.linter
 
@@ -105,7 +104,7 @@ class TheChart(unittest.TestCase):
                 self.assertEqual(there[name], text, "look at the difference, then renew: tests/python/chart.py renew")
 
     def test_every_kubernetes_it_supports_takes_what_it_renders(self):
-        self.assertIn(OLDEST, yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["kubeVersion"])
+        self.assertIn(OLDEST, chart.load((chart.CHART / "Chart.yaml").read_text())["kubeVersion"])
         seen = set()
         for name, values in chart.scenarios().items():
             for document in chart.objects(values):
@@ -141,7 +140,7 @@ class TheChart(unittest.TestCase):
 
     def test_keys_that_are_no_more_are_refused_with_the_way_out(self):
         upgrading = (chart.CHART / "UPGRADING.md").read_text()
-        for removed in yaml.safe_load((chart.CHART / "files" / "refused.yaml").read_text()):
+        for removed in chart.load((chart.CHART / "files" / "refused.yaml").read_text()):
             *sections, last = removed["key"].split(".")
             values = {last: 5}
             for section in reversed(sections):
@@ -171,7 +170,7 @@ class TheChart(unittest.TestCase):
                     look([*path, name], inner)
         look(["values"], schema)
         # The chart's own defaults fit, and none is left without a declaration.
-        jsonschema.validate(yaml.safe_load((chart.CHART / "values.yaml").read_text()), schema)
+        jsonschema.validate(chart.load((chart.CHART / "values.yaml").read_text()), schema)
 
     def test_its_settings_are_those_of_the_services(self):
         schema = json.loads((chart.CHART / "values.schema.json").read_text())
@@ -192,7 +191,7 @@ class TheChart(unittest.TestCase):
         self.assertEqual({chart.variable_of(*path) for path in offered} & (derived | left), set())
 
     def test_its_version_is_that_of_the_services(self):
-        about = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+        about = chart.load((chart.CHART / "Chart.yaml").read_text())
         self.assertIn(f'version = "{about["appVersion"]}"', (chart.ROOT / "Cargo.toml").read_text())
 
     def test_its_readme_tells_every_value(self):
@@ -205,7 +204,7 @@ class TheChart(unittest.TestCase):
                     yield from leaves(value, [*path, key])
             else:
                 yield ".".join(path)
-        values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+        values = chart.load((chart.CHART / "values.yaml").read_text())
         self.assertEqual(set(leaves(values, [])) - told, set())
 
     def test_its_copies_are_those_of_deploy(self):
