@@ -63,9 +63,8 @@ class Cluster:
         """The same, where this machine is not a pod: a free port, a folder for the cache and temporary files."""
         name = document["metadata"]["name"]
         env = self.environment(document)
-        for variable in ("OFFPEAK__ADMIN__ADDRESS",):
-            if variable in env:
-                env[variable] = "127.0.0.1:0"
+        if "OFFPEAK__ADMIN__ADDRESS" in env:
+            env["OFFPEAK__ADMIN__ADDRESS"] = "127.0.0.1:0"
         if "OFFPEAK__WORKER__CACHE_DIR" in env:
             env["OFFPEAK__WORKER__CACHE_DIR"] = str(self.folder / f"{name}-cache")
         return env | {"TMPDIR": str(self.folder)}
@@ -76,23 +75,21 @@ class Cluster:
         paths = {"/usr/local/bin/": f"{binary().parent}/"}
         for mount in chart.container(document)["volumeMounts"]:
             paths[f"{mount['mountPath']}/"] = f"{self._volume(document, volumes[mount['name']])}/"
-        words = []
-        for word in chart.container(document)["command"]:
-            for there, here in paths.items():
-                if word.startswith(there):
-                    word = here + word.removeprefix(there)
-            words.append(word)
-        return words
+
+        def local(word):
+            found = [here + word.removeprefix(there) for there, here in paths.items() if word.startswith(there)]
+            return found[0] if found else word
+        return [local(word) for word in chart.container(document)["command"]]
 
     def _volume(self, document, volume):
         """The folder of a volume."""
         folder = self.folder / f"{document['metadata']['name']}-{volume['name']}"
         folder.mkdir(exist_ok=True)
         if "configMap" in volume:
-            named = [each for each in chart.of_kind(self.found, "ConfigMap")
-                     if each["metadata"]["name"] == volume["configMap"]["name"]]
-            for name, text in named[0]["data"].items():
-                (folder / name).write_text(text.replace(EXAMPLES, str(chart.ROOT / "examples")))
+            for config in chart.of_kind(self.found, "ConfigMap"):
+                if config["metadata"]["name"] == volume["configMap"]["name"]:
+                    for name, text in config["data"].items():
+                        (folder / name).write_text(text.replace(EXAMPLES, str(chart.ROOT / "examples")))
         return folder
 
     def run(self, document, words=None):

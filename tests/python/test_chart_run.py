@@ -97,8 +97,8 @@ class Run(unittest.TestCase):
         commands = re.findall(r"exec deployment/demo-offpeak-producer -- (.*)", notes)
         self.assertEqual(len(commands), 2)
         for line in commands:
-            line = line.replace("/usr/local/bin", str(kubelet.binary().parent)).replace("/tmp", self.folder)
-            words = line.replace(kubelet.EXAMPLES, str(chart.ROOT / "examples")).split()
+            line = line.replace("/tmp", self.folder).replace(kubelet.EXAMPLES, str(chart.ROOT / "examples"))
+            words = line.replace("/usr/local/bin", str(kubelet.binary().parent)).split()
             done = cluster.run(of(cluster.found, "producer"), words)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.end(containers)
