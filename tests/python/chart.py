@@ -125,6 +125,37 @@ def settings(found, document):
     return {name: value for config in named for name, value in maps[config].items()}
 
 
+def scenes():
+    """Every scenario's name, values and objects."""
+    return [(name, values, objects(values)) for name, values in scenarios().items()]
+
+
+def workers(found):
+    """The Deployments of pools by the pool's name."""
+    deployments = of_kind(found, "Deployment")
+    named = {component(document): document for document in deployments}
+    return {name.removeprefix("worker-"): document for name, document in named.items() if name.startswith("worker-")}
+
+
+def pools(values):
+    """The pools as the chart should see them: `worker` of values.yaml, of the values, and what each says."""
+    def overlay(base, over):
+        merged = dict(base)
+        for key, value in (over or {}).items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = overlay(merged[key], value) if both else value
+        return merged
+    default = load((CHART / "values.yaml").read_text())
+    worker = overlay(default["worker"], values.get("worker"))
+    named = overlay(default["pools"], values.get("pools"))
+    return {name: overlay(worker, own) for name, own in named.items() if own is not None}
+
+
+def mebibytes(quantity):
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
 def default_settings():
     """The services' settings as default.toml has them: (section, key) to value."""
     text = (ROOT / "services" / "offpeak" / "src" / "grid" / "default.toml").read_text()

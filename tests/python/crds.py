@@ -68,7 +68,10 @@ SCALING = record(
 )
 
 SCHEMAS = dict([
-    rabbitmq("Vhost", ("name",), name=TEXT, deletionPolicy={"enum": ["delete", "retain"]}),
+    rabbitmq(
+        "Vhost", ("name",), name=TEXT, deletionPolicy={"enum": ["delete", "retain"]},
+        limits=record((), connections=NUMBER, queues=NUMBER),
+    ),
     rabbitmq(
         "Queue", ("name",), name=TEXT, vhost=TEXT, type={"enum": ["quorum", "classic", "stream"]}, durable=FLAG,
         autoDelete=FLAG, deletionPolicy={"enum": ["delete", "retain"]}, arguments=ANY,
@@ -109,7 +112,8 @@ SCHEMAS = dict([
         advanced=record((), horizontalPodAutoscalerConfig=record((), behavior=record((), scaleUp=SCALING, scaleDown=SCALING))),
         triggers=listed(record(
             ("type", "metadata"), type={"const": "prometheus"}, metricType={"enum": ["AverageValue", "Value"]},
-            metadata=record(("serverAddress", "query", "threshold"), serverAddress=TEXT, query=TEXT, threshold=TEXT),
+            metadata=record(("serverAddress", "query", "threshold"), serverAddress=TEXT, query=TEXT, threshold=TEXT,
+                            ignoreNullValues={"enum": ["true", "false"]}),
             authenticationRef=record(("name",), name=TEXT),
         )),
     )),
