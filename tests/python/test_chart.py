@@ -55,6 +55,8 @@ REFUSED = {
     "no pool": ({"pools": {"open": None}}, "pools is empty"),
     "too little memory": (
         {"worker": {"slots": 2, "resources": {"limits": {"memory": "4.4Gi"}}}}, "slots * executorMemory + 512Mi is 4608Mi"),
+    "a strategy that never ends": (
+        {"producer": {"strategy": {"rollingUpdate": {"maxSurge": 0}}}}, "strategy of producer allows neither"),
     "two monitors": (
         {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}}, "scraped twice"),
     "settings past their check": (

@@ -68,6 +68,11 @@ class Pods(unittest.TestCase):
                 deployments = {chart.component(each) for each in chart.of_kind(found, "Deployment")}
                 self.assertEqual(set(expression["values"]), deployments)
 
+    def test_recreating_pods_leaves_nothing_of_rolling(self):
+        found = chart.objects(chart.with_secrets(aggregator={"strategy": {"type": "Recreate"}}))
+        (aggregator,) = [each for each in chart.of_kind(found, "Deployment") if chart.component(each) == "aggregator"]
+        self.assertEqual(aggregator["spec"]["strategy"], {"type": "Recreate"})
+
     def test_names_are_unique_and_short_enough(self):
         long = chart.with_secrets(fullnameOverride="x" * 63, pools={"open": None, "a" * 40: {}}, migrations={"useHelmHooks": False})
         for _, _, found in [*chart.scenes(), ("long", None, chart.objects(long))]:

@@ -73,7 +73,7 @@ app.kubernetes.io/part-of: offpeak
 {{- with concat (.Values.imagePullSecrets | default list) (.Values.global.imagePullSecrets | default list) }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ kindIs "map" . | ternary (get (kindIs "map" . | ternary . dict) "name") . }}
+  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -119,7 +119,7 @@ spec:
     matchLabels:
       {{- include "offpeak.selector" . | nindent 6 }}
   strategy:
-    {{- toYaml $values.strategy | nindent 4 }}
+    {{- eq $values.strategy.type "Recreate" | ternary (pick $values.strategy "type") $values.strategy | toYaml | nindent 4 }}
   template:
     metadata:
       labels:
