@@ -82,7 +82,7 @@ class TheChart(unittest.TestCase):
 
     def test_it_is_linted_with_every_scenario(self):
         for name, values in chart.scenarios().items():
-            for version in (OLDEST, NEWEST):
+            for version in (OLDEST, NEWEST) if name == "default" else (NEWEST,):
                 with self.subTest(name, version=version):
                     report = helm_python.lint(str(chart.CHART), values, strict=True, kube_version=f"v{version}.0")
                     self.assertEqual(report["errors"], [])

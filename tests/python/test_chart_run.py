@@ -13,6 +13,8 @@ import chart
 import kubelet
 import scrape
 
+# An item of seconds, and units of a few.
+LONG_PATHS = 1_000_000
 NUMBERS = chart.ROOT / "examples" / "c-sum" / "numbers.txt"
 
 
@@ -101,8 +103,30 @@ class Run(unittest.TestCase):
             words = line.replace("/usr/local/bin", str(kubelet.binary().parent)).split()
             done = cluster.run(of(cluster.found, "producer"), words)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.end(containers)
+        self.drain_in_the_middle_of_a_unit(cluster, containers)
+        self.end([container for container in containers if container.child.poll() is None])
         self.assert_topology_is_that_of_the_operator()
+
+    def drain_in_the_middle_of_a_unit(self, cluster, containers):
+        """Tells a worker to end while it computes: not ready, but alive, and 0 within the pod's grace period."""
+        job = cluster.folder / "long.toml"
+        app = chart.ROOT / "examples" / "monte-carlo" / "app.wasm"
+        job.write_text(scrape.JOB.format(app=app, items=1000, paths=LONG_PATHS, keys="", tables=""))
+        done = cluster.run(of(cluster.found, "producer"), [str(kubelet.binary()), "submit", str(job)])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        workers = [container for container in containers if "-worker-" in container.name]
+
+        def computing():
+            busy = [each for each in workers if "\noffpeak_worker_busy_slots 1" in scrape.get(f"http://{each.address}/metrics")]
+            return busy and busy[0]
+        worker = scrape.wait_for("a worker that computes", computing)
+        worker.child.terminate()
+        seen = set()
+        while worker.child.poll() is None:
+            seen.add((worker.probe("readiness"), worker.probe("liveness")))
+        self.assertEqual(worker.child.returncode, 0, worker.output())
+        # Once more it may still be ready, and in its last moment nobody answers.
+        self.assertIn((503, 200), seen)
 
     def assert_topology_is_that_of_the_operator(self):
         """What a producer declared is what the chart would have the topology operator make."""
