@@ -1,6 +1,7 @@
 #!/bin/sh
 # The tests that may need servers; called by test.sh with their addresses in the environment.
 set -eu
+failed=0
 
 if [ -d tests/python ]; then
     echo "== python"
@@ -8,8 +9,9 @@ if [ -d tests/python ]; then
     if [ -f tests/python/requirements.txt ]; then
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
     fi
-    .venv/bin/python -m unittest discover --quiet --start-directory tests/python
+    .venv/bin/python -m unittest discover --quiet --start-directory tests/python || failed=1
 fi
 
 echo "== cargo test"
-exec cargo test --workspace --locked --no-fail-fast
+cargo test --workspace --locked --no-fail-fast || failed=1
+exit $failed
