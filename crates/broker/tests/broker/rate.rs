@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::node::{NODE, Vhost, plain, put, topology, work};
 
-const COUNT: usize = 5_000;
+const COUNT: usize = 2_000;
 const WINDOW: usize = 512;
 const BYTES: usize = 256;
 
