@@ -18,7 +18,7 @@ DEPLOY = ROOT / "deploy/rabbitmq"
 SCRIPTS = [pathlib.Path("/usr/lib/rabbitmq/bin"), pathlib.Path("/opt") / "rabbitmq/sbin"]
 
 # A node starts in about 5 s on an idle machine; a crowded one takes its time.
-PATIENCE_S = 180
+PATIENCE_S = 300
 
 # Only what must differ on a machine that runs several nodes: addresses, and where the definitions are.
 OVERRIDES = """\
