@@ -64,6 +64,19 @@ class Rules(unittest.TestCase):
                         self.assertRegex(name, r"^(offpeak_|process_|up$)")
 
 
+class Readme(unittest.TestCase):
+    def test_its_settings_are_good(self):
+        blocks = re.findall(r"^```yaml\n(.*?)^```", (queries.PROMETHEUS / "README.md").read_text(), re.M | re.S)
+        settings = {key: value for block in blocks for key, value in yaml.safe_load(block).items()}
+        self.assertEqual(set(settings), {"rule_files", "scrape_configs"})
+        settings["rule_files"] = [str(queries.PROMETHEUS / pathlib.Path(file).name) for file in settings["rule_files"]]
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(settings, file)
+            file.flush()
+            done = run("promtool", "check", "config", file.name)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
 class Alerts(unittest.TestCase):
     def test_each_has_what_people_need(self):
         for name, rule in queries.alerts().items():
