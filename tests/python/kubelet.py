@@ -59,9 +59,9 @@ class Cluster:
             known[variable["name"]] = value
         return {"PATH": os.environ["PATH"]} | known
 
-    def local(self, document):
+    def local(self, document, number=0):
         """The same, where this machine is not a pod: a free port, a folder for the cache and temporary files."""
-        name = document["metadata"]["name"]
+        name = f"{document['metadata']['name']}-{number}"
         env = self.environment(document)
         if "OFFPEAK__ADMIN__ADDRESS" in env:
             env["OFFPEAK__ADMIN__ADDRESS"] = "127.0.0.1:0"
@@ -111,7 +111,7 @@ class Container(scrape.Process):
         name = f"{document['metadata']['name']}-{number}"
         self.spec = chart.container(document)
         self.grace_s = chart.pod_of(document)[1]["terminationGracePeriodSeconds"]
-        super().__init__(name, cluster.command(document), cluster.folder, cluster.local(document))
+        super().__init__(name, cluster.command(document), cluster.folder, cluster.local(document, number))
         self.address = scrape.wait_for(f"the admin side of {name}", self._address)
 
     def _address(self):

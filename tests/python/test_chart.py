@@ -90,6 +90,12 @@ class TheChart(unittest.TestCase):
                     found = [message for message in report["messages"] if "icon is recommended" not in message["error"]]
                     self.assertEqual(found, [])
 
+    def test_helm_would_install_every_scenario(self):
+        with helm_python.Config(storage_driver="memory") as helm:
+            for name, values in chart.scenarios().items():
+                release = helm.install(str(chart.CHART), chart.RELEASE, values, namespace=chart.NAMESPACE, dry_run="client")
+                self.assertIn("Offpeak 0.1.0 is installed as demo in grid", release["notes"], name)
+
     def test_its_yaml_is_tidy(self):
         rules = yamllint.config.YamlLintConfig(YAMLLINT)
         paths = [*chart.CHART.glob("*.yaml"), *chart.CHART.glob("ci/*.yaml"), chart.CHART / "files" / "refused.yaml"]

@@ -81,7 +81,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* A component's Deployment. Takes ctx, component, values, program, replicas (or none), resources, grace (of the pod),
+{{/* A component's ConfigMap and Deployment. Takes ctx, component, values, program, replicas (or none), resources, grace (of the pod),
      env, settings, labels, mounts and volumes, the last five as YAML. */}}
 {{- define "offpeak.deployment" -}}
 {{- $ctx := .ctx }}
