@@ -16,3 +16,4 @@ pub use open::{cores, database_url, executor_main, migrate, open_broker, open_st
 #[cfg(feature = "compiler")]
 pub use serve::producer_main;
 pub use serve::{aggregator_main, worker_main};
+pub(crate) use settings::Settings;
