@@ -92,7 +92,7 @@ impl Running {
     }
 
     /// The address of its admin side, as it logs it.
-    fn admin(&self) -> String {
+    pub(crate) fn admin(&self) -> String {
         let listens = || {
             let log = self.stderr();
             let (_, rest) = log.split_once("admin http listens on ")?;
@@ -262,9 +262,15 @@ impl Services {
 
     /// The same, not waited for.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
+        self.begin_with(args, &[])
+    }
+
+    /// The same, with settings.
+    pub(crate) fn begin_with(&self, args: &[&str], settings: &[(&str, &str)]) -> Running {
         let mut command = Command::new(program());
         command.args(args).current_dir(&self.folder);
         command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
+        command.envs(settings.iter().copied());
         Running::new(command, &self.folder)
     }
 }

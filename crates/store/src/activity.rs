@@ -1,7 +1,7 @@
 //! What was computed just now, from the ledger's youngest rows.
 
 use async_trait::async_trait;
-use ports::store::{Activity, ActivityStore, HostActivity, JobActivity, StoreError};
+use ports::store::{Activity, ActivityStore, HostActivity, JobActivity, JobReport, StoreError};
 use protocol::Micros;
 
 use crate::attempt;
@@ -16,6 +16,10 @@ const YOUNGEST: &str =
 
 #[async_trait]
 impl ActivityStore for SqlStore {
+    async fn running(&self, limit: u32) -> Result<Vec<JobReport>, StoreError> {
+        attempt!("read running jobs", self.try_reports("WHERE state = 'running' ORDER BY id LIMIT $1", values![limit]))
+    }
+
     async fn activity(&self, since: Micros, limit: u32) -> Result<Activity, StoreError> {
         attempt!("read activity", self.try_activity(since, limit))
     }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use deadpool_lapin::{Manager, Pool, PoolError, Runtime, Timeouts};
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Error, ExchangeKind as Kind};
 use ports::broker::{BrokerError, Depth};

@@ -66,79 +66,69 @@ pub async fn examine(settings: &RabbitSettings, topology: &Topology) -> Result<E
     let mut found = Examination::default();
     let done = control.examine(topology, &mut found).await;
     control.close();
-    done?;
+    match done {
+        Err(error) if found == Examination::default() => return Err(error.into()),
+        Err(error) => found.stalled = Some(error.to_string()),
+        Ok(()) => {}
+    }
     Ok(found)
 }
 
 impl Control {
     async fn examine(&self, topology: &Topology, found: &mut Examination) -> Result<(), BrokerError> {
-        let (mut exchanges, mut asked) = (Vec::new(), false);
+        let mut exchanges = Vec::new();
         for exchange in &topology.exchanges {
             let object = format!("exchange {}", exchange.name);
             match self.attempt(Step::FindExchange(&exchange.name)).await {
-                Ok(_) => exchanges.push(exchange),
-                Err(Failure::Refused(NOT_FOUND, _)) => found.missing.push(object.clone()),
-                Err(failure) if !asked => return Err(self.unreached("examine", &object, failure)),
-                Err(failure) => return self.stall(found, &object, failure),
-            }
-            asked = true;
-        }
-        for exchange in &exchanges {
-            let object = format!("exchange {}", exchange.name);
-            if let Err(failure) = self.attempt(Step::Exchange(exchange)).await
-                && !found.refused(Right::Configure, &exchange.name, &object, &failure)
-            {
-                return self.stall(found, &object, failure);
+                Ok(_) => {
+                    let declared = self.attempt(Step::Exchange(exchange)).await;
+                    self.note(found, Right::Configure, (&exchange.name, &object), declared)?;
+                    exchanges.push(exchange);
+                }
+                Err(Failure::Refused(NOT_FOUND, _)) => found.missing.push(object),
+                Err(failure) => return Err(self.unreached("examine", &object, failure)),
             }
         }
         for queue in &topology.queues {
             let object = format!("queue {}", queue.name);
             match self.attempt(Step::Inspect(&queue.name)).await {
-                Ok(depth) => found.depths.insert(queue.name.clone(), depth.unwrap_or_default()),
-                Err(Failure::Refused(NOT_FOUND, _)) => {
-                    found.missing.push(object);
-                    continue;
+                Ok(depth) => {
+                    found.depths.insert(queue.name.clone(), depth.unwrap_or_default());
+                    for (step, right) in [(Step::Queue(queue), Right::Configure), (Step::NoConsumer(&queue.name), Right::Read)] {
+                        let done = self.attempt(step).await;
+                        self.note(found, right, (&queue.name, &object), done)?;
+                    }
                 }
-                Err(failure) => return self.stall(found, &object, failure),
-            };
-            for (step, right) in [(Step::Queue(queue), Right::Configure), (Step::NoConsumer(&queue.name), Right::Read)] {
-                if let Err(failure) = self.attempt(step).await
-                    && !found.refused(right, &queue.name, &object, &failure)
-                {
-                    return self.stall(found, &object, failure);
-                }
+                Err(Failure::Refused(NOT_FOUND, _)) => found.missing.push(object),
+                Err(failure) => return Err(self.unreached("examine", &object, failure)),
             }
         }
         // Last, since a broker with an alarm answers no connection that publishes.
         for exchange in exchanges {
             let object = format!("publishing to exchange {}", exchange.name);
-            if let Err(failure) = self.attempt(Step::NoMessage(&exchange.name)).await
-                && !found.refused(Right::Write, &exchange.name, &object, &failure)
-            {
-                return self.stall(found, &object, failure);
-            }
+            let published = self.attempt(Step::NoMessage(&exchange.name)).await;
+            self.note(found, Right::Write, (&exchange.name, &object), published)?;
         }
         Ok(())
     }
 
-    fn stall(&self, found: &mut Examination, object: &str, failure: Failure) -> Result<(), BrokerError> {
-        found.stalled = Some(self.unreached("examine", object, failure).to_string());
-        Ok(())
-    }
-}
-
-impl Examination {
-    /// Takes down a refusal; `false` if it was none.
-    fn refused(&mut self, right: Right, name: &str, object: &str, failure: &Failure) -> bool {
-        match failure {
-            Failure::Refused(ACCESS_REFUSED, _) => self.denied.push(Denied { right, name: name.to_owned() }),
-            Failure::Refused(PRECONDITION_FAILED, difference) if right == Right::Configure => {
-                self.differs.push((object.to_owned(), difference.clone()));
+    /// Takes down what a refusal means; an error if the broker did not answer.
+    fn note(
+        &self,
+        found: &mut Examination,
+        right: Right,
+        (name, object): (&str, &str),
+        done: Result<Option<Depth>, Failure>,
+    ) -> Result<(), BrokerError> {
+        match done {
+            Err(Failure::Refused(ACCESS_REFUSED, _)) => found.denied.push(Denied { right, name: name.to_owned() }),
+            Err(Failure::Refused(PRECONDITION_FAILED, difference)) if right == Right::Configure => {
+                found.differs.push((object.to_owned(), difference));
             }
             // The refusal that shows that the right is there; or it has just gone.
-            Failure::Refused(..) => {}
-            Failure::Unreachable(_) | Failure::Closed => return false,
+            Ok(_) | Err(Failure::Refused(..)) => {}
+            Err(failure @ (Failure::Unreachable(_) | Failure::Closed)) => return Err(self.unreached("examine", object, failure)),
         }
-        true
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use protocol::{HostId, JobId, Micros};
 
-use super::StoreError;
+use super::{JobReport, StoreError};
 
 /// What the youngest rows of the ledger say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub struct HostActivity {
 /// The watchers' transactions; all only read.
 #[async_trait]
 pub trait ActivityStore: Send + Sync {
+    /// Running jobs, the oldest first, at most `limit`.
+    async fn running(&self, limit: u32) -> Result<Vec<JobReport>, StoreError>;
+
     /// What was recorded from `since` on, of the `limit` youngest rows at most.
     async fn activity(&self, since: Micros, limit: u32) -> Result<Activity, StoreError>;
 }

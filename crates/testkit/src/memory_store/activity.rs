@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use ports::store::{Activity, ActivityStore, HostActivity, JobActivity, ReplicaState, StoreError};
+use ports::store::{Activity, ActivityStore, HostActivity, JobActivity, JobReport, ReplicaState, StoreError};
 use protocol::Micros;
 use protocol::usage::Usage;
 
@@ -13,6 +13,10 @@ use super::state::{State, rows};
 
 #[async_trait]
 impl ActivityStore for MemoryStore {
+    async fn running(&self, limit: u32) -> Result<Vec<JobReport>, StoreError> {
+        self.run("read running jobs", |state| Ok(state.running().map(|(_, job)| job.report()).take(rows(limit)).collect()))
+    }
+
     async fn activity(&self, since: Micros, limit: u32) -> Result<Activity, StoreError> {
         self.run("read activity", |state| Ok(state.activity(since, rows(limit))))
     }

@@ -4,6 +4,7 @@ use ports::store::{
     Activity, FailedItem, HostActivity, JobActivity, ReplicaState, Settlement, UnitEnd, UnitSettled, UsageFilter,
 };
 use protocol::frame::ResultFrame;
+use protocol::job::ItemCounts;
 use protocol::{CustomerName, Fuel, HostId, JobId, UnitKey};
 use uuid::Uuid;
 
@@ -42,6 +43,9 @@ pub async fn jobs_are_found(world: World) {
     let found = |jobs: Vec<ports::store::JobReport>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
     assert_eq!(found(world.store.jobs(None, 10).await.unwrap()), ids);
     assert_eq!(found(world.store.jobs(None, 2).await.unwrap()), ids[..2]);
+    assert_eq!(found(world.store.running(2).await.unwrap()), [ids[3], ids[2]], "the oldest first");
+    world.end(ids[3], ItemCounts { submitted: 1, cancelled: 1, ..ItemCounts::default() }).await;
+    assert_eq!(found(world.store.running(2).await.unwrap()), [ids[2], ids[1]]);
     let even = CustomerName::new("even").unwrap();
     assert_eq!(found(world.store.jobs(Some(&even), 10).await.unwrap()), [ids[1], ids[3]]);
 }
