@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use deadpool_lapin::{Manager, Pool, PoolError, Runtime, Timeouts};
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Error, ExchangeKind as Kind};
 use ports::broker::{BrokerError, Depth};
@@ -196,7 +198,8 @@ impl Step<'_> {
                 channel.exchange_declare(name, kind(exchange.kind), options, FieldTable::default()).await?;
             }
             Self::FindExchange(name) => {
-                channel.exchange_declare(short(name), Kind::Direct, passive(), FieldTable::default()).await?;
+                let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+                channel.exchange_declare(short(name), Kind::Direct, options, FieldTable::default()).await?;
             }
             Self::Queue(queue) => {
                 let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -215,18 +218,13 @@ impl Step<'_> {
             Self::NoMessage(exchange) => {
                 let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
                 let properties = properties.with_expiration("never".into());
-                let _refused_below = channel.basic_publish(short(exchange), "none".into(), options, &[], properties).await?;
-                // A refusal closes the channel, which the next question on it tells.
-                channel.exchange_declare(short(exchange), Kind::Direct, passive(), FieldTable::default()).await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                // The refusal comes in place of the confirm.
+                channel.basic_publish(short(exchange), "none".into(), options, &[], properties).await?.await?;
             }
         }
         Ok(None)
     }
-}
-
-/// Only looks whether the exchange is there, of whichever kind.
-fn passive() -> ExchangeDeclareOptions {
-    ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() }
 }
 
 /// A queue's depth by passive declaration.

@@ -57,13 +57,12 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<u8> {
     );
     let mut findings = doctor::broker::judge(&expected, &examined);
     findings.extend(doctor::management::judge(&expected, outside.as_ref(), asked));
-    findings.extend(match known {
-        Some(known) => doctor::database::judge(&redacted(&database), &known),
-        None => {
-            let says = "not named, so it is not checked";
-            vec![Finding::bad(Level::Unchecked, "database", says, "name it with --database URL, or set database.url")]
-        }
-    });
+    if let Some(known) = known {
+        findings.extend(doctor::database::judge(&redacted(&database), &known));
+    } else {
+        let (says, cure) = ("not named, so it is not checked", "name it with --database URL, or set database.url");
+        findings.push(Finding::bad(Level::Unchecked, "database", says, cure));
+    }
     findings.extend(doctor::services::judge(&services, &settings.shared(), env!("CARGO_PKG_VERSION")));
     if args.json {
         terminal::print_json(&doctor::as_json(&findings))?;
@@ -117,7 +116,11 @@ async fn know(url: &str) -> Option<Known> {
     let schema = tokio::time::timeout(DATABASE_PATIENCE, store.check_schema()).await;
     Some(Known {
         about: about.map_or_else(|_late| Err(late()), |about| about.map_err(|error| told(&error.into()))),
-        schema: schema.map_or_else(|_late| Err(late()), |schema| schema.map_err(|error| told(&error.into()))),
+        schema: match schema {
+            Ok(Ok(_standing)) => Ok(()),
+            Ok(Err(error)) => Err(told(&error.into())),
+            Err(_late) => Err(late()),
+        },
         asked: (before, after),
         free_disk: url.strip_prefix("sqlite://").and_then(|path| free_disk(Path::new(path))),
     })

@@ -41,10 +41,10 @@ pub(super) async fn health(args: HealthArgs) -> Result<u8> {
 }
 
 /// Where a service that listens on this address is asked from the same machine.
-fn own_address(address: SocketAddr) -> Result<SocketAddr, Refused> {
+fn own_address(address: SocketAddr) -> Result<SocketAddr> {
     if address.port() == 0 {
         let problem = "admin.address has the port 0, so any port was taken: name the one it logged with --address HOST:PORT";
-        return Err(Refused::Usage(problem.to_owned()));
+        return Err(Refused::Usage(problem.to_owned()).into());
     }
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,

@@ -70,12 +70,11 @@ fn postgres(address: &str, about: &About, size: &str, asked: (Micros, Micros)) -
     let Product::Postgres { now, connections, max_connections, read_only, durable } = about.product else { return Vec::new() };
     let says = format!("PostgreSQL {} at {address}, {size}, {connections} of {max_connections} connections", about.version);
     let major = about.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    let mut findings = vec![match major {
-        Some(OLDEST_POSTGRES..) => Finding::well(ABOUT, says),
-        Some(..OLDEST_POSTGRES) | None => {
-            let says = format!("{says}: this version is not one that offpeak is tested with");
-            Finding::bad(Level::Warning, ABOUT, says, format!("update it to PostgreSQL {OLDEST_POSTGRES} or later"))
-        }
+    let mut findings = vec![if major.is_some_and(|major| major >= OLDEST_POSTGRES) {
+        Finding::well(ABOUT, says)
+    } else {
+        let says = format!("{says}: this version is out of its makers' support");
+        Finding::bad(Level::Warning, ABOUT, says, format!("update it to PostgreSQL {OLDEST_POSTGRES} or later"))
     }];
     if read_only {
         let cure = "name the primary in database.url: this server is a standby, or default_transaction_read_only is on";

@@ -94,9 +94,9 @@ const MAX_SHARDS: u16 = 64;
 
 impl Settings {
     /// The defaults, a file over them, and the environment over both.
-    pub(crate) fn load(config: Option<&Path>) -> Result<Self, Refused> {
+    pub(crate) fn load(config: Option<&Path>) -> anyhow::Result<Self> {
         let loaded = service::settings::load(DEFAULTS, config, service::settings::process_env());
-        loaded.map_err(|error| Refused::Usage(error.to_string()))
+        loaded.map_err(|error| Refused::Usage(error.to_string()).into())
     }
 
     /// What must be the same in every service of a grid.
