@@ -3,7 +3,9 @@
 mod bad_input;
 mod combinations;
 mod dead;
+mod doctor;
 mod examples;
+mod health;
 #[path = "../support/offpeak.rs"]
 mod offpeak;
 mod resume;

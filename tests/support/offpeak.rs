@@ -92,7 +92,7 @@ impl Running {
     }
 
     /// The address of its admin side, as it logs it.
-    fn admin(&self) -> String {
+    pub(crate) fn admin(&self) -> String {
         let listens = || {
             let log = self.stderr();
             let (_, rest) = log.split_once("admin http listens on ")?;
@@ -277,18 +277,24 @@ impl Services {
 
     /// The same of another build.
     pub(crate) fn offpeak_of(&self, program: &Path, args: &[&str]) -> Done {
-        self.begin_of(program, args).end()
+        self.begin_of(program, args, &[]).end()
     }
 
     /// The same, not waited for.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
-        self.begin_of(&program(), args)
+        self.begin_with(args, &[])
     }
 
-    fn begin_of(&self, program: &Path, args: &[&str]) -> Running {
+    /// The same, with settings.
+    pub(crate) fn begin_with(&self, args: &[&str], settings: &[(&str, &str)]) -> Running {
+        self.begin_of(&program(), args, settings)
+    }
+
+    fn begin_of(&self, program: &Path, args: &[&str], settings: &[(&str, &str)]) -> Running {
         let mut command = Command::new(program);
         command.args(args).current_dir(&self.folder);
         command.env("OFFPEAK__AMQP__URL", &self.amqp).env("OFFPEAK__DATABASE__URL", &self.database);
+        command.envs(settings.iter().copied());
         Running::new(command, &self.folder)
     }
 }

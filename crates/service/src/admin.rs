@@ -1,4 +1,4 @@
-//! The admin HTTP side: `/livez`, `/readyz` and `/metrics`.
+//! The admin HTTP side: `/livez`, `/readyz`, `/metrics`, and `/about`, what the process is and how it is set.
 //!
 //! It is meant for loopback (it says so in the log when it is not), speaks HTTP/1, and knows nothing about jobs. Spawn it with
 //! [`Scope::spawn_background`](crate::Scope::spawn_background) and the scope's closing token, so that a drain can be
@@ -6,6 +6,7 @@
 
 mod bounded;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub struct Admin {
     pub liveness: Liveness,
     /// For `/metrics`.
     pub metrics: Metrics,
+    /// For `/about`: what must agree between processes, never a secret.
+    pub about: BTreeMap<&'static str, String>,
 }
 
 /// Binds the admin address; port 0 takes a free one.
@@ -81,6 +84,7 @@ async fn serve(listener: Bounded, admin: Admin, shutdown: CancellationToken) -> 
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
+        .route("/about", get(about))
         .with_state(admin);
     let graceful = shutdown.clone().cancelled_owned();
     let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
@@ -110,6 +114,10 @@ async fn livez(State(admin): State<Admin>) -> Response {
 async fn readyz(State(admin): State<Admin>) -> Response {
     let report = admin.readiness.report();
     json(report.ready, &report)
+}
+
+async fn about(State(admin): State<Admin>) -> Response {
+    json(true, &admin.about)
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> Response {
@@ -162,6 +170,7 @@ mod tests {
             readiness: Readiness::new(),
             liveness: Liveness::new(),
             metrics: Metrics::new("test", "0").expect("metrics"),
+            about: BTreeMap::from([("service", "test".to_owned())]),
         };
         let scope = Scope::new();
         let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
@@ -186,7 +195,10 @@ mod tests {
             assert!(status == 503 && body.contains(r#""name":"stuck""#), "{status} {body}");
             let (status, body) = get(address, "/metrics").await;
             assert!(status == 200 && body.contains("offpeak_build_info"), "{status} {body}");
+            assert_eq!(get(address, "/about").await, (200, r#"{"service":"test"}"#.to_owned()));
             assert_eq!(get(address, "/").await.0, 404);
+            let asked = crate::probe::ask(&address.to_string(), "/readyz", Duration::from_secs(30)).await?;
+            assert_eq!((asked.status, asked.body), (200, ready.to_owned()));
 
             inner.drain(Reason::Request("test".to_owned()));
             admin.readiness.drain();
@@ -206,6 +218,7 @@ mod tests {
             readiness: Readiness::new(),
             liveness: Liveness::new(),
             metrics: Metrics::new("test", "0").expect("metrics"),
+            about: BTreeMap::from([("service", "test".to_owned())]),
         };
         let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
         let address = listener.local_addr().expect("address");

@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod health;
 pub mod metrics;
 pub mod patience;
+pub mod probe;
 pub mod scope;
 pub mod settings;
 pub mod signals;

@@ -93,14 +93,18 @@ fn read_usage(row: &Row) -> Result<Usage, Fault> {
     })
 }
 
+/// A sum that was taken in halves, the upper one in that column and the lower one in the next.
+pub(crate) fn whole(row: &Row, column: usize) -> Result<u128, Fault> {
+    Ok((row.number::<u128>(column)? << 32) + row.number::<u128>(column + 1)?)
+}
+
 fn read_totals(row: &Row) -> Result<CustomerTotals, Fault> {
-    let sum = |column: usize| Ok::<u128, Fault>((row.number::<u128>(column)? << 32) + row.number::<u128>(column + 1)?);
     Ok(CustomerTotals {
         customer: row.parsed(0)?,
         pool: row.parsed(1)?,
         meter: row.parsed(2)?,
         units: row.number(3)?,
-        fuel: sum(4)?,
-        bytes: sum(6)?,
+        fuel: whole(row, 4)?,
+        bytes: whole(row, 6)?,
     })
 }

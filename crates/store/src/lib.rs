@@ -1,9 +1,11 @@
-//! The store over PostgreSQL and SQLite: one set of statements, one set of migrations, five traits.
+//! The store over PostgreSQL and SQLite: one set of statements, one set of migrations, six traits.
 //!
 //! Rules that keep it free of deadlocks and of double effects:
 //! every writer locks the jobs it touches first, in the order of their ids; numbers of the ledger and of one customer's
 //! messages are drawn under a lock that is held until the commit; every effect is fenced by a state that is checked under that lock.
 
+mod about;
+mod activity;
 mod admission;
 mod assemble;
 mod blobs;
@@ -24,6 +26,7 @@ mod split;
 mod sql;
 mod states;
 
+pub use about::{About, Product};
 pub use connect::{SqlStore, StoreOptions};
 pub use migrate::Schema;
 pub use ports::store::StoreError;

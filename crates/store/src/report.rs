@@ -55,7 +55,7 @@ impl SqlStore {
         tx.first(sql, values![customer, submission]).await?.map(|row| row.job(0)).transpose()
     }
 
-    async fn try_reports(&self, wanted: &str, values: Vec<Value>) -> Result<Vec<JobReport>, Fault> {
+    pub(crate) async fn try_reports(&self, wanted: &str, values: Vec<Value>) -> Result<Vec<JobReport>, Fault> {
         let mut tx = self.read().await?;
         let sql =
             format!("{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate FROM jobs {wanted}");

@@ -1,5 +1,6 @@
 //! The command line of the grid: job files, submission, progress, outputs, usage, and the whole grid in one process.
 
+pub mod admin;
 pub mod args;
 #[cfg(feature = "compiler")]
 pub mod bench;
@@ -8,6 +9,8 @@ pub mod client;
 pub mod commands;
 pub mod data;
 pub mod dead;
+#[cfg(feature = "compiler")]
+pub mod doctor;
 pub mod exit;
 pub mod follow;
 pub mod grid;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command with a help text of its own.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["run"],
     &["producer"],
@@ -24,6 +24,8 @@ const COMMANDS: [&[&str]; 19] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "drop"],
+    &["doctor"],
+    &["health"],
     &["bench"],
 ];
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use deadpool_lapin::{Manager, Pool, PoolError, Runtime, Timeouts};
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Error, ExchangeKind as Kind};
+use lapin::{BasicProperties, Channel, Error, ExchangeKind as Kind};
 use ports::broker::{BrokerError, Depth};
 use tokio::time::{Instant, timeout};
 
@@ -46,7 +48,7 @@ impl Control {
         match self.attempt(Step::Inspect(queue)).await {
             Ok(depth) => Ok(depth),
             Err(Failure::Refused(NOT_FOUND, _)) => Ok(None),
-            Err(failure) => Err(self.broker_error("depth", queue, failure, self.target.timeout)),
+            Err(failure) => Err(self.unreached("depth", queue, failure)),
         }
     }
 
@@ -117,7 +119,7 @@ impl Control {
     }
 
     /// One attempt, on a channel of its own: a refusal closes the channel, not the connection.
-    async fn attempt(&self, step: Step<'_>) -> Result<Option<Depth>, Failure> {
+    pub(super) async fn attempt(&self, step: Step<'_>) -> Result<Option<Depth>, Failure> {
         let connection = self.pool.get().await.map_err(pool_failure)?;
         let work = async {
             let channel = connection.create_channel().await?;
@@ -136,6 +138,11 @@ impl Control {
         }
     }
 
+    /// What a step that was not done means to who asked for it once.
+    pub(super) fn unreached(&self, operation: &'static str, object: &str, failure: Failure) -> BrokerError {
+        self.broker_error(operation, object, failure, self.target.timeout)
+    }
+
     fn broker_error(&self, operation: &'static str, object: &str, failure: Failure, waited: Duration) -> BrokerError {
         match failure {
             Failure::Refused(code, text) => {
@@ -151,7 +158,8 @@ impl Control {
     }
 }
 
-enum Failure {
+/// Why a step was not done.
+pub(super) enum Failure {
     Refused(u16, String),
     Unreachable(String),
     Closed,
@@ -169,12 +177,16 @@ fn pool_failure(error: PoolError) -> Failure {
 
 /// One thing to ask of the broker.
 #[derive(Clone, Copy)]
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Exchange(&'a ExchangeSpec),
     Queue(&'a QueueSpec),
     Bind(&'a QueueSpec),
     FindExchange(&'a str),
     Inspect(&'a str),
+    /// A consumer that the broker refuses for its priority, once the user may read the queue.
+    NoConsumer(&'a str),
+    /// A message that the broker refuses for its expiry, once the user may write to the exchange.
+    NoMessage(&'a str),
 }
 
 impl Step<'_> {
@@ -198,6 +210,18 @@ impl Step<'_> {
                 channel.queue_bind(name, exchange, key, QueueBindOptions::default(), FieldTable::default()).await?;
             }
             Self::Inspect(queue) => return inspect(channel, queue).await.map(Some),
+            Self::NoConsumer(queue) => {
+                let mut arguments = FieldTable::default();
+                arguments.insert("x-priority".into(), AMQPValue::LongString("none".into()));
+                channel.basic_consume(short(queue), "none".into(), BasicConsumeOptions::default(), arguments).await?;
+            }
+            Self::NoMessage(exchange) => {
+                let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+                let properties = properties.with_expiration("never".into());
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                // The refusal comes in place of the confirm.
+                channel.basic_publish(short(exchange), "none".into(), options, &[], properties).await?.await?;
+            }
         }
         Ok(None)
     }

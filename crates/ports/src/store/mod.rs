@@ -1,11 +1,13 @@
 //! The store, the truth of the grid: one small trait for each who uses it, every method one transaction.
 
+mod activity;
 mod admission;
 mod blobs;
 mod dispatch;
 mod report;
 mod settlement;
 
+pub use activity::{Activity, ActivityStore, HostActivity, JobActivity};
 pub use admission::{Admission, AdmissionStore, AppRecord, AppVerdict, NewJob};
 pub use blobs::BlobStore;
 pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueReplica, JobProgress, NewUnit};
@@ -47,6 +49,6 @@ pub enum StoreError {
 }
 
 /// All of the store, for those who compose the grid.
-pub trait Store: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore {}
+pub trait Store: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore + ActivityStore {}
 
-impl<T: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore> Store for T {}
+impl<T: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore + ActivityStore> Store for T {}

@@ -231,6 +231,8 @@ impl Story {
         both!(self, usage(&filter, 3, 50));
         both!(self, usage_totals(&filter));
         both!(self, usage_totals(&UsageFilter::default()));
+        both!(self, activity(NOW, 1_000_000));
+        both!(self, running(9));
         if self.numbers.one_in(5) {
             both!(self, request_cancel(&customer, job));
             both!(self, release_jobs("one"));

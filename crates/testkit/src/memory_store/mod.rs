@@ -3,6 +3,7 @@
 //! Every call is one transaction, done when it returns and never waiting. A decision that is handed in runs under the
 //! store's lock, before anything is written; it must not call the store.
 
+mod activity;
 mod admission;
 mod assemble;
 mod blobs;

@@ -25,9 +25,6 @@ const START_PATIENCE: Duration = Duration::from_mins(2);
 /// A port found free may be taken by someone else before the node binds it.
 const START_TRIES: usize = 3;
 
-/// Consumer timeouts and the counts of quorum queues are looked at every second, so that tests need not wait for them.
-const TICKS: &str = "[{rabbit, [{channel_tick_interval, 1000}, {quorum_tick_interval, 1000}]}].\n";
-
 /// How often an alarm is looked for; each look takes about a second by itself.
 const ALARM_LOOKS: usize = 30;
 
@@ -175,7 +172,7 @@ impl Names {
     }
 }
 
-/// A RabbitMQ node of one's own, with the management plugin; it ends when dropped or when the process ends.
+/// A RabbitMQ node of one's own, with the plugins of management and Prometheus; it ends when dropped or when the process ends.
 #[derive(Debug)]
 pub struct RabbitMq {
     address: RabbitAddress,
@@ -220,7 +217,7 @@ impl RabbitMq {
         let folder = scratch("rabbitmq")?;
         let [amqp, management, distribution] = [free_port()?, free_port()?, free_port()?];
         let env = environment(&folder, &names, &node_name(number), distribution);
-        write_settings(&folder, amqp, management, number)?;
+        write_settings(&folder, [amqp, management, free_port()?], number)?;
 
         let server = Self {
             address: RabbitAddress::new(
@@ -353,7 +350,7 @@ fn node_name(number: usize) -> String {
     format!("offpeak-test-{number}@localhost")
 }
 
-fn write_settings(folder: &Path, amqp: u16, management: u16, number: usize) -> Result<(), String> {
+fn write_settings(folder: &Path, [amqp, management, prometheus]: [u16; 3], number: usize) -> Result<(), String> {
     let mut settings = String::new();
     let mut values = vec![
         ("listeners.tcp.1", format!("127.0.0.1:{amqp}")),
@@ -372,8 +369,11 @@ fn write_settings(folder: &Path, amqp: u16, management: u16, number: usize) -> R
     let write =
         |name: &str, text: &str| fs::write(folder.join(name), text).map_err(|error| format!("cannot write {name}: {error}"));
     write("rabbitmq.conf", &settings)?;
-    write("advanced.config", TICKS)?;
-    write("enabled_plugins", "[rabbitmq_management].\n")
+    // Consumer timeouts and the counts of quorum queues are looked at every second, so that tests need not wait for them.
+    let ticks = "{rabbit, [{channel_tick_interval, 1000}, {quorum_tick_interval, 1000}]}";
+    let listener = format!("{{rabbitmq_prometheus, [{{tcp_config, [{{ip, \"127.0.0.1\"}}, {{port, {prometheus}}}]}}]}}");
+    write("advanced.config", &format!("[{ticks}, {listener}].\n"))?;
+    write("enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
 }
 
 fn text(path: &Path) -> String {

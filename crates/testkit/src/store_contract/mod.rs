@@ -35,7 +35,7 @@ macro_rules! store_contract_tests {
             messages: order_is_kept_per_customer, refused_messages_come_again, claims_expire, a_second_message_has_no_effect,
                 two_relays_share, claims_are_bounded_in_bytes;
             reading: reports_count, jobs_are_found, failed_items_are_listed, outputs_come_in_pages, usage_comes_in_pages,
-                sums_beyond_64_bits;
+                sums_beyond_64_bits, activity_is_of_the_youngest_rows;
             blobs: parts_in_any_order, a_wrong_digest_is_dropped, bad_shapes_are_refused, the_empty_blob, reading_ranges,
                 parts_at_the_same_time;
         );

@@ -1,11 +1,14 @@
 //! Reports: what people see agrees with what was written.
 
-use ports::store::{FailedItem, ReplicaState, Settlement, UnitEnd, UnitSettled, UsageFilter};
+use ports::store::{
+    Activity, FailedItem, HostActivity, JobActivity, ReplicaState, Settlement, UnitEnd, UnitSettled, UsageFilter,
+};
 use protocol::frame::ResultFrame;
-use protocol::{CustomerName, Fuel, JobId, UnitKey};
+use protocol::job::ItemCounts;
+use protocol::{CustomerName, Fuel, HostId, JobId, UnitKey};
 use uuid::Uuid;
 
-use super::world::{NOW, World, at, computed, ended, usage};
+use super::world::{NOW, World, at, computed, ended, frame, usage};
 
 /// A report counts a running job's units and replicas.
 pub async fn reports_count(world: World) {
@@ -40,6 +43,9 @@ pub async fn jobs_are_found(world: World) {
     let found = |jobs: Vec<ports::store::JobReport>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
     assert_eq!(found(world.store.jobs(None, 10).await.unwrap()), ids);
     assert_eq!(found(world.store.jobs(None, 2).await.unwrap()), ids[..2]);
+    assert_eq!(found(world.store.running(2).await.unwrap()), [ids[3], ids[2]], "the oldest first");
+    world.end(ids[3], ItemCounts { submitted: 1, cancelled: 1, ..ItemCounts::default() }).await;
+    assert_eq!(found(world.store.running(2).await.unwrap()), [ids[2], ids[1]]);
     let even = CustomerName::new("even").unwrap();
     assert_eq!(found(world.store.jobs(Some(&even), 10).await.unwrap()), [ids[1], ids[3]]);
 }
@@ -174,4 +180,34 @@ pub async fn sums_beyond_64_bits(world: World) {
     assert_eq!((totals[0].customer.as_str(), totals[0].pool.as_str()), ("acme", "open"));
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.usage.fuel, report.usage.bytes), (Fuel::MAX, largest));
+}
+
+/// Activity counts the youngest rows by job, stage and host, and says since when that is all there was.
+pub async fn activity_is_of_the_youngest_rows(world: World) {
+    let nothing = world.store.activity(NOW, 10).await.unwrap();
+    assert_eq!(nothing, Activity { since: NOW, jobs: Vec::new(), hosts: Vec::new() });
+    let (first, second) = (world.admit(30).await, world.admit(5).await);
+    let units = world.sent(first, &[0, 10, 20, 30]).await;
+    world.settle_valid(&units[..2]).await;
+    let other = world.sent(second, &[0, 5]).await;
+    let mut late = usage(other[0], &world.customer, u64::MAX >> 1, 1);
+    late.recorded_at = at(5);
+    let end = UnitEnd::Valid { usage: late, output: frame(5), failed_items: 0, compute_us: 1 };
+    let settlement = Settlement {
+        replicas: vec![computed(other[0].replica(0))],
+        units: vec![UnitSettled { key: other[0], end }],
+        ..Settlement::default()
+    };
+    world.settle(&[other[0].replica(0)], settlement).await;
+
+    let all = world.store.activity(NOW, 10).await.unwrap();
+    let long = u128::from(u64::MAX >> 1);
+    let of = |job, units, items, fuel| JobActivity { job, stage: 0, units, items, fuel };
+    assert_eq!((all.since, &all.jobs), (NOW, &vec![of(first, 2, 20, 2_000), of(second, 1, 5, long)]));
+    let host = HostId::new("host-1").unwrap();
+    assert_eq!(all.hosts, [HostActivity { host, units: 3, fuel: long + 2_000, last_at: at(5) }]);
+    let youngest = world.store.activity(NOW, 1).await.unwrap();
+    assert_eq!((youngest.since, youngest.jobs), (at(5), vec![of(second, 1, 5, long)]));
+    let later = world.store.activity(at(6), 10).await.unwrap();
+    assert_eq!(later, Activity { since: at(6), jobs: Vec::new(), hosts: Vec::new() });
 }

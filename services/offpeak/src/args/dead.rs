@@ -209,6 +209,6 @@ pub struct DropArgs {
     pub change: ChangeArgs,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     seconds(text).map(Duration::from_secs).ok_or_else(|| "write a duration as 90s, 1h30m, 2d".to_owned())
 }

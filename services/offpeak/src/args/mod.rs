@@ -4,6 +4,7 @@
 mod dead;
 mod jobs;
 mod operate;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use protocol::CustomerName;
 pub use dead::{ChangeArgs, DeadArgs, DeadCommand, DropArgs, FilterArgs, ListArgs, OriginArg, ReplayArgs, ShowArgs};
 pub use jobs::{CancelArgs, ResultArgs, RunArgs, StatusArgs, SubmitArgs};
 pub use operate::{AppArgs, AppCommand, BenchArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
+pub use watch::{DoctorArgs, HealthArgs, ServiceArg};
 
 /// Work split over idle computers, checked, put together and metered.
 #[derive(Debug, Parser)]
@@ -77,6 +79,10 @@ pub enum Command {
     App(AppArgs),
     /// Look at messages that could not be used, send them again, remove them
     Dead(DeadArgs),
+    /// Examine broker, database and services: what is wrong, and what to do
+    Doctor(DoctorArgs),
+    /// Ask a service whether it is alive or ready, for health checks
+    Health(HealthArgs),
     /// Measure the grid: rates of submitting, dispatching, settling and reading back, and latencies
     Bench(BenchArgs),
     /// A worker's child that computes; speaks frames on stdin and stdout

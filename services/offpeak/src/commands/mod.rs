@@ -4,7 +4,9 @@ mod app;
 mod cancel;
 mod connect;
 mod dead;
+mod doctor;
 mod finish;
+mod health;
 mod result;
 mod run;
 mod status;
@@ -44,6 +46,8 @@ pub fn main() -> ExitCode {
             AppCommand::Inspect(args) => boxed(async move { app::inspect(&args) }),
         },
         Command::Dead(args) => boxed(dead::dead(args.command)),
+        Command::Doctor(args) => boxed(doctor::doctor(args)),
+        Command::Health(args) => boxed(health::health(args)),
         Command::Bench(args) => boxed(bench::bench(args)),
     };
     crate::run(async {

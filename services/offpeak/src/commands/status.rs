@@ -3,7 +3,6 @@
 use anyhow::Result;
 use ports::Broker;
 use ports::store::JobReport;
-use protocol::job::JobState;
 use protocol::{Micros, PoolName, address};
 use rules::explain::{Situation, explain};
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use super::finish::exit_code_of;
 use crate::args::StatusArgs;
 use crate::client::ClientError;
 use crate::exit;
+use crate::follow::state_text;
 use crate::months::instant;
 use crate::terminal::{self, grouped};
 
@@ -82,15 +82,6 @@ fn reasons(report: &JobReport, live_lanes: Option<usize>, now: Micros) -> Vec<St
         last_reason: report.last_reason.clone(),
     };
     explain(&situation).iter().map(ToString::to_string).collect()
-}
-
-fn state_text(state: JobState) -> &'static str {
-    match state {
-        JobState::Running => "running",
-        JobState::Completed => "completed",
-        JobState::Cancelled => "cancelled",
-        JobState::Expired => "expired",
-    }
 }
 
 fn listing(reports: &[JobReport]) -> String {

@@ -14,5 +14,8 @@ pub use compile::{compiler_main, publisher};
 pub use embedded::{Grid, Options};
 pub use open::{cores, database_url, executor_main, migrate, open_broker, open_store};
 #[cfg(feature = "compiler")]
+pub(crate) use open::{no_file, topology};
+#[cfg(feature = "compiler")]
 pub use serve::producer_main;
 pub use serve::{aggregator_main, worker_main};
+pub(crate) use settings::Settings;

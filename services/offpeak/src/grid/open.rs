@@ -27,6 +27,13 @@ pub async fn open_store(url: &str) -> Result<Arc<SqlStore>> {
     Ok(Arc::new(store))
 }
 
+/// Why a SQLite file cannot be looked at: connecting would make it. `None` if it is there, or for a server.
+#[cfg(feature = "compiler")]
+pub(crate) fn no_file(url: &str) -> Option<String> {
+    let path = Path::new(url.strip_prefix("sqlite://")?);
+    if path.is_file() { None } else { Some(format!("there is no file {}", path.display())) }
+}
+
 /// Creates or updates a database's tables.
 pub async fn migrate(url: &str) -> Result<()> {
     let store = SqlStore::connect(url, StoreOptions::default()).await?;
@@ -101,7 +108,7 @@ pub(super) async fn patient_store(url: &str, max_connections: u32, stopping: &Ca
 }
 
 /// The topology of those pools.
-pub(super) fn topology<'a>(pools: impl IntoIterator<Item = (&'a PoolName, u16)>, shards: u16) -> Topology {
+pub(crate) fn topology<'a>(pools: impl IntoIterator<Item = (&'a PoolName, u16)>, shards: u16) -> Topology {
     let pools: Vec<_> = pools.into_iter().map(|(name, lanes)| (name.clone(), lanes)).collect();
     Topology::grid(&pools, shards)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use aggregator::AggregatorSettings;
 use producer::{PoolSettings, ProducerSettings};
@@ -11,77 +12,79 @@ use service::settings::{Mistake, Secret, Validate, optional};
 use service::telemetry::Format;
 use worker::WorkerSettings;
 
+use crate::exit::Refused;
+
 /// The defaults, which are the manual.
-pub(super) const DEFAULTS: &str = include_str!("default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Settings {
-    pub(super) log: Log,
-    pub(super) admin: Admin,
-    pub(super) amqp: Amqp,
-    pub(super) database: Database,
-    pub(super) grid: GridSettings,
-    pub(super) producer: ProducerSettings,
+pub(crate) struct Settings {
+    pub(crate) log: Log,
+    pub(crate) admin: Admin,
+    pub(crate) amqp: Amqp,
+    pub(crate) database: Database,
+    pub(crate) grid: GridSettings,
+    pub(crate) producer: ProducerSettings,
     #[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
-    pub(super) publisher: PublisherSettings,
-    pub(super) worker: WorkerSection,
-    pub(super) aggregator: AggregatorSettings,
+    pub(crate) publisher: PublisherSettings,
+    pub(crate) worker: WorkerSection,
+    pub(crate) aggregator: AggregatorSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Log {
-    pub(super) format: Format,
-    pub(super) filter: String,
+pub(crate) struct Log {
+    pub(crate) format: Format,
+    pub(crate) filter: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Admin {
-    pub(super) address: SocketAddr,
+pub(crate) struct Admin {
+    pub(crate) address: SocketAddr,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Amqp {
-    pub(super) url: Secret,
-    pub(super) declare: bool,
+pub(crate) struct Amqp {
+    pub(crate) url: Secret,
+    pub(crate) declare: bool,
     #[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
-    pub(super) management_url: Secret,
+    pub(crate) management_url: Secret,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Database {
-    pub(super) url: Secret,
-    pub(super) max_connections: u32,
+pub(crate) struct Database {
+    pub(crate) url: Secret,
+    pub(crate) max_connections: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct GridSettings {
-    pub(super) pools: String,
-    pub(super) shards: u16,
-    pub(super) shutdown_grace_ms: u64,
+pub(crate) struct GridSettings {
+    pub(crate) pools: String,
+    pub(crate) shards: u16,
+    pub(crate) shutdown_grace_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(not(feature = "compiler"), expect(dead_code, reason = "read by the producer only"))]
-pub(super) struct PublisherSettings {
-    pub(super) cpu_seconds: u64,
-    pub(super) memory_bytes: u64,
-    pub(super) wall_seconds: u64,
+pub(crate) struct PublisherSettings {
+    pub(crate) cpu_seconds: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) wall_seconds: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct WorkerSection {
-    pub(super) pool: PoolName,
+pub(crate) struct WorkerSection {
+    pub(crate) pool: PoolName,
     #[serde(deserialize_with = "optional")]
-    pub(super) lane: Option<u16>,
+    pub(crate) lane: Option<u16>,
     #[serde(deserialize_with = "optional")]
-    pub(super) host: Option<HostId>,
-    pub(super) slots: usize,
-    pub(super) memory_bytes: u64,
-    pub(super) cache_dir: String,
-    pub(super) cache_bytes: u64,
+    pub(crate) host: Option<HostId>,
+    pub(crate) slots: usize,
+    pub(crate) memory_bytes: u64,
+    pub(crate) cache_dir: String,
+    pub(crate) cache_bytes: u64,
     #[serde(flatten)]
-    pub(super) own: WorkerSettings,
+    pub(crate) own: WorkerSettings,
 }
 
 /// Lanes are queues, and each is asked for its depth many times a second.
@@ -90,8 +93,21 @@ const MAX_LANES: u16 = 64;
 const MAX_SHARDS: u16 = 64;
 
 impl Settings {
+    /// The defaults, a file over them, and the environment over both.
+    pub(crate) fn load(config: Option<&Path>) -> anyhow::Result<Self> {
+        let loaded = service::settings::load(DEFAULTS, config, service::settings::process_env());
+        loaded.map_err(|error| Refused::Usage(error.to_string()).into())
+    }
+
+    /// What must be the same in every service of a grid.
+    pub(crate) fn shared(&self) -> BTreeMap<&'static str, String> {
+        let mut pools: Vec<&str> = self.grid.pools.split(',').map(str::trim).filter(|pool| !pool.is_empty()).collect();
+        pools.sort_unstable();
+        BTreeMap::from([("grid.pools", pools.join(",")), ("grid.shards", self.grid.shards.to_string())])
+    }
+
     /// The pools with their lanes.
-    pub(super) fn pools(&self) -> Result<BTreeMap<PoolName, PoolSettings>, String> {
+    pub(crate) fn pools(&self) -> Result<BTreeMap<PoolName, PoolSettings>, String> {
         let mut pools = BTreeMap::new();
         for entry in self.grid.pools.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (name, lanes) = entry.split_once(':').ok_or_else(|| format!("{entry:?} is not NAME:LANES"))?;

@@ -22,7 +22,7 @@ use service::{CancellationToken, Liveness, Metrics, Readiness, ReadyCheck, Scope
 use store::SqlStore;
 
 use super::open;
-use super::settings::{DEFAULTS, Settings};
+use super::settings::Settings;
 use crate::exit::{self, Refused};
 
 pub use aggregator::aggregator_main;
@@ -53,8 +53,7 @@ impl Process {
     /// Listens to signals and reads the settings.
     fn new(name: &'static str, config: Option<&Path>) -> Result<Self> {
         let signals = Signals::install()?;
-        let settings = service::settings::load(DEFAULTS, config, service::settings::process_env())
-            .map_err(|error| Refused::Usage(error.to_string()))?;
+        let settings = Settings::load(config)?;
         Ok(Self { name, checks: vec![BROKER], signals, settings })
     }
 
@@ -90,7 +89,9 @@ impl Process {
         for check in checks {
             readiness.check(check);
         }
-        let admin = Admin { readiness: readiness.clone(), liveness: Liveness::new(), metrics: metrics.clone() };
+        let mut about = settings.shared();
+        about.extend([("service", name.to_owned()), ("version", env!("CARGO_PKG_VERSION").to_owned())]);
+        let admin = Admin { readiness: readiness.clone(), liveness: Liveness::new(), metrics: metrics.clone(), about };
         serve_admin(&settings, admin, &scope).await?;
         let grace = Duration::from_millis(settings.grid.shutdown_grace_ms);
         let unready = readiness.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use broker::RabbitBroker;
-use broker::rabbit::PolicyError;
+use broker::rabbit::{ManagementError, PolicyError};
 use ports::clock::SystemClock;
 use producer::{Producer, ProducerMetrics, ProducerSettings};
 use uuid::Uuid;
@@ -54,10 +54,10 @@ async fn check_policies(start: &Start, broker: &RabbitBroker) -> Result<()> {
     match broker.check_policies(management.expose(), &start.topology()?).await {
         Ok(()) => Ok(()),
         // The grid needs the management side for nothing else.
-        Err(error @ PolicyError::Unread { .. }) => {
+        Err(error @ PolicyError::Unknown(ManagementError::Unread { .. })) => {
             tracing::warn!("the queues' policies are not checked: {error}");
             Ok(())
         }
-        Err(error @ (PolicyError::Url | PolicyError::Wrong(_))) => Err(error.into()),
+        Err(error @ (PolicyError::Unknown(ManagementError::Url) | PolicyError::Wrong(_))) => Err(error.into()),
     }
 }

@@ -1,0 +1,116 @@
+//! The arguments of the commands that look at a running grid: health, doctor.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::BrokerArgs;
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak health                         is the service on this machine alive
+  offpeak health --ready --address 127.0.0.1:9461
+  offpeak health --ready --json | jq .reason
+
+For health checks of containers, which have no curl. The answer is waited for 3 s
+at most. Alive is what a restart would mend; ready is whether it can do its work
+now, with the broker and the database: never restart for that.
+
+Exit codes:
+  0  alive, or with --ready: ready
+  1  not alive or not ready; the reasons are printed
+  2  bad usage, or settings with mistakes
+  3  no answer")]
+pub struct HealthArgs {
+    /// The service's admin side [default: admin.address of the settings]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub address: Option<String>,
+    /// Ask whether it is ready for work, not only alive
+    #[arg(long)]
+    pub ready: bool,
+    /// The service's settings file, for the default address
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak doctor --config /etc/offpeak/producer.toml
+  offpeak doctor --management http://user:password@rabbit:15672
+  offpeak doctor --admin producer:9460 --admin worker:9460 --service producer
+  offpeak doctor --json | jq -r '.findings[] | select(.cure) | .cure'
+
+It looks at what services with the same settings would use: the built-in
+defaults, the file, the variables OFFPEAK__SECTION__KEY, and what is given here.
+It changes nothing, asks each part for some seconds at most, and says of each
+thing what is wrong and what to do.
+
+Exit codes:
+  0  all well
+  1  warnings only: the grid works, but not as it should, or not for long
+  2  bad usage, or settings with mistakes
+  3  something is wrong: the grid does not work, or not all of it")]
+pub struct DoctorArgs {
+    /// The broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// RabbitMQ's management side, as http://user:password@host:15672 [default: amqp.management_url of the settings]
+    #[arg(long, value_name = "URL")]
+    pub management: Option<String>,
+    /// PostgreSQL or SQLite [default: database.url of the settings]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    pub database: Option<String>,
+    /// A service's admin side; may be given again and again
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub admin: Vec<String>,
+    /// The rights to check: of the broker's user, for this service only [default: for all of them]
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceArg>,
+    /// The services' settings file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServiceArg {
+    /// Reads submissions and requests for blobs, sends work
+    Producer,
+    /// Reads work, sends outcomes and requests for blobs
+    Worker,
+    /// Reads outcomes, sends replies
+    Aggregator,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        Some(0) | None => Err("write HOST:PORT, such as 127.0.0.1:9460".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked() {
+        for good in ["127.0.0.1:9460", "producer.grid.svc:1", "[::1]:9460"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "9460", ":9460", "host:", "host:0", "host:65536", "http://host:80/"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
+}
