@@ -13,6 +13,7 @@ mod dispatch;
 mod facts;
 mod fault;
 mod ledger;
+mod load;
 mod migrate;
 mod outbox;
 mod outputs;
@@ -25,6 +26,7 @@ mod sql;
 mod states;
 
 pub use connect::{SqlStore, StoreOptions};
+pub use load::{JobLoad, OutboxLoad};
 pub use ports::store::StoreError;
 
 /// Runs one transaction, again if it lost a race, and says of its fault to which operation it belongs.
