@@ -5,6 +5,7 @@ pub mod explain;
 pub mod fair;
 pub mod invariants;
 pub mod lanes;
+pub mod load;
 pub mod retry;
 pub mod settle;
 pub mod sizing;

@@ -20,6 +20,10 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Bucket bounds for durations in seconds, from a millisecond to ten minutes.
 pub const SECONDS: [f64; 14] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0];
 
+/// Bucket bounds for what takes from seconds to days, such as jobs.
+pub const LONG_SECONDS: [f64; 13] =
+    [0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 10_800.0, 28_800.0, 86_400.0, 259_200.0, 604_800.0];
+
 /// A metric could not be made or rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -56,13 +60,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry that says what runs: `offpeak_build_info{service, version} 1`.
+    /// A registry that says what runs, `offpeak_build_info{service, version} 1`, and what the process takes, `process_*`.
     pub fn new(service: &str, version: &str) -> Result<Self, MetricsError> {
         let metrics = Self { registry: Registry::new(), shared: Arc::default() };
         let help = "What runs here; always 1.";
         let info = metrics.gauge_with("build_info", help, &["service", "version"])?;
         info.with_label_values(&[service, version]).set(1);
+        #[cfg(target_os = "linux")]
+        metrics.watch_process()?;
         Ok(metrics)
+    }
+
+    /// Processor time, memory, open files and start of this process, under the names all Prometheus clients use.
+    #[cfg(target_os = "linux")]
+    fn watch_process(&self) -> Result<(), MetricsError> {
+        let process = Box::new(prometheus::process_collector::ProcessCollector::for_self());
+        let refused = |source| MetricsError::Register { name: "process".to_owned(), source };
+        self.registry.register(process).map_err(refused)
     }
 
     /// A counter; its name ends in `_total`.
@@ -76,6 +90,15 @@ impl Metrics {
         check_labels(name, labels)?;
         let opts = counter_opts(name, help)?;
         self.register(name, IntCounterVec::new(opts, labels))
+    }
+
+    /// A counter with one label whose values are known: each is there from the start, so that its first rise is seen.
+    pub fn counter_of(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        let counter = self.counter_with(name, help, &[label])?;
+        for value in values {
+            counter.with_label_values(&[value]).inc_by(0);
+        }
+        Ok(counter)
     }
 
     /// A counter with labels that several services count in: whoever asks first registers it.
@@ -192,6 +215,7 @@ mod tests {
         let units = metrics.counter_with("units_total", "Units computed.", &["pool", "outcome"]).expect("counter");
         units.with_label_values(&["open", "computed"]).inc_by(3);
         metrics.gauge("slots", "Slots.").expect("gauge").set(4);
+        metrics.counter_of("ends_total", "Ends.", "how", &["well", "badly"]).expect("counter");
         let seconds = metrics.histogram("unit_seconds", "Unit duration.", &SECONDS).expect("histogram");
         seconds.observe(0.3);
         let text = String::from_utf8(metrics.render().expect("text")).expect("utf-8");
@@ -201,6 +225,8 @@ mod tests {
             "offpeak_slots 4",
             "offpeak_unit_seconds_bucket{le=\"0.5\"} 1",
             "# HELP offpeak_slots Slots.",
+            "offpeak_ends_total{how=\"well\"} 0",
+            "# TYPE process_cpu_seconds_total counter",
         ] {
             assert!(text.contains(line), "missing {line:?} in:\n{text}");
         }

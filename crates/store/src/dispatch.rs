@@ -54,7 +54,7 @@ impl SqlStore {
             return Ok(false);
         }
         let mut dispatched = assign(&mut tx, &step.assignments).await?;
-        insert_units(&mut tx, &step.cuts).await?;
+        insert_units(&mut tx, &step.cuts, step.at).await?;
         for unit in &step.cuts {
             *dispatched.entry(unit.key.job).or_default() += u64::try_from(unit.lanes.len()).unwrap_or(u64::MAX);
         }
@@ -130,8 +130,8 @@ async fn assign(tx: &mut Tx, assignments: &[Assignment]) -> Result<BTreeMap<JobI
     Ok(counts)
 }
 
-/// Writes units with their first replicas.
-async fn insert_units(tx: &mut Tx, units: &[NewUnit]) -> Result<(), Fault> {
+/// Writes units with their first replicas, which are due since that time.
+async fn insert_units(tx: &mut Tx, units: &[NewUnit], at: Micros) -> Result<(), Fault> {
     let rows = units
         .iter()
         .map(|unit| values![unit.key.job, unit.key.unit, unit.stage, unit.first, unit.end, unit.bytes.0, unit.bytes.1]);
@@ -140,10 +140,10 @@ async fn insert_units(tx: &mut Tx, units: &[NewUnit]) -> Result<(), Fault> {
     let mut replicas = Vec::new();
     for unit in units {
         for (number, lane) in (0_u16..).zip(&unit.lanes) {
-            replicas.push(values![unit.key.job, unit.key.unit, number, *lane]);
+            replicas.push(values![unit.key.job, unit.key.unit, number, *lane, at]);
         }
     }
-    tx.run_many("INSERT INTO replicas (job, unit, replica, lane) VALUES", replicas, "").await?;
+    tx.run_many("INSERT INTO replicas (job, unit, replica, lane, not_before) VALUES", replicas, "").await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ports::store::{JobFacts, JobProgress, JobSums, ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
 use protocol::job::JobState;
 use protocol::reply::UsageSummary;
-use protocol::{Fuel, JobId, MeterId, ReplicaKey, UnitKey};
+use protocol::{Fuel, JobId, MeterId, Micros, ReplicaKey, UnitKey};
 
 use crate::fault::Fault;
 use crate::specs::{self, Specs};
@@ -102,16 +102,20 @@ pub(crate) fn read_job(row: &Row, spec: protocol::job::JobSpec) -> Result<(JobFa
     Ok((facts, tally))
 }
 
-/// Reads the units of these replicas with all their replicas; unknown ones are missing.
-pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Vec<UnitFacts>, Fault> {
+/// Units with all their replicas, and since when each of these was due, where that is known.
+pub(crate) type Units = (Vec<UnitFacts>, Vec<(ReplicaKey, Micros)>);
+
+/// Reads the units of these replicas; unknown ones are missing.
+pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Units, Fault> {
     let keys: BTreeSet<UnitKey> = keys.iter().map(ReplicaKey::unit_key).collect();
     let rows: Vec<_> = keys.iter().map(|key| values![key.job, key.unit]).collect();
     let with = "WITH k (job, unit) AS (VALUES";
     let select_units = ") SELECT u.job, u.unit, u.stage, u.first_item, u.end_item, u.byte_from, u.byte_to, u.state
         FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit";
-    let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output, r.input_bytes
+    let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output, r.input_bytes,
+            r.not_before
         FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit";
-    let mut units = BTreeMap::new();
+    let (mut units, mut due) = (BTreeMap::new(), Vec::new());
     for row in &tx.all_many(with, rows.clone(), select_units).await? {
         let unit = read_unit(row)?;
         units.insert(unit.key, unit);
@@ -119,14 +123,19 @@ pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Vec<UnitFa
     for row in &tx.all_many(with, rows, select_replicas).await? {
         let key = UnitKey { job: row.job(0)?, unit: row.number(1)? };
         if let Some(unit) = units.get_mut(&key) {
-            unit.replicas.push(read_replica(row)?);
+            let replica = read_replica(row)?;
+            let since = row.time(10)?;
+            if since > Micros(0) {
+                due.push((key.replica(replica.replica), since));
+            }
+            unit.replicas.push(replica);
         }
     }
     let mut units: Vec<UnitFacts> = units.into_values().collect();
     for unit in &mut units {
         unit.replicas.sort_by_key(|replica| replica.replica);
     }
-    Ok(units)
+    Ok((units, due))
 }
 
 fn read_unit(row: &Row) -> Result<UnitFacts, Fault> {

@@ -15,6 +15,7 @@ mod dispatch;
 mod facts;
 mod fault;
 mod ledger;
+mod load;
 mod migrate;
 mod outbox;
 mod outputs;
@@ -28,6 +29,7 @@ mod states;
 
 pub use about::{About, Product};
 pub use connect::{SqlStore, StoreOptions};
+pub use load::{JobLoad, OutboxLoad};
 pub use migrate::Schema;
 pub use ports::store::StoreError;
 

@@ -46,7 +46,8 @@ impl SqlStore {
                 (facts, (id, tally))
             })
             .unzip();
-        let view = SettlementView { units: facts::units(&mut tx, keys).await?, jobs };
+        let (units, due) = facts::units(&mut tx, keys).await?;
+        let view = SettlementView { units, jobs, due };
         let decide = decide.take().ok_or_else(|| Fault::data("the decision was already taken"))?;
         let settlement = decide(&view);
         Writer::new(&view, tallies.into_iter().collect()).write(&mut tx, settlement).await?;

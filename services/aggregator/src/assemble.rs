@@ -79,10 +79,29 @@ pub(crate) async fn run(
     }
 }
 
+/// A job's end.
+struct Ended {
+    state: JobState,
+    usage: UsageSummary,
+    /// From its admission.
+    took: Duration,
+    /// Whether it was done by its deadline; a customer who cancels wants no answer.
+    in_time: Option<bool>,
+}
+
+impl Ended {
+    fn new(view: &AssemblyView, state: JobState, now: Micros) -> Self {
+        let JobFacts { admitted_at, deadline_at, .. } = view.job;
+        let deadline = deadline_at.filter(|_| state != JobState::Cancelled);
+        let in_time = deadline.map(|deadline| state == JobState::Completed && now <= deadline);
+        Self { state, usage: view.sums.usage, took: now.since(admitted_at), in_time }
+    }
+}
+
 /// What the transaction tells beyond what it writes.
 #[derive(Default)]
 struct Aftermath {
-    ended: Option<(JobState, UsageSummary)>,
+    ended: Option<Ended>,
     broken: Option<String>,
     cut_short: bool,
     customer: Option<CustomerName>,
@@ -110,9 +129,9 @@ async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreErr
         }
         if let Some(customer) = aftermath.customer {
             match aftermath.ended {
-                Some((state, told)) => {
-                    ended(aggregator, job, state, &customer);
-                    audit(aggregator, job, &told).await?;
+                Some(end) => {
+                    ended(aggregator, job, &end, &customer);
+                    audit(aggregator, job, &end.usage).await?;
                 }
                 None if aftermath.cut_short => announce_drop(aggregator, job, customer).await,
                 None => {}
@@ -124,15 +143,20 @@ async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreErr
     }
 }
 
-fn ended(aggregator: &Aggregator, job: JobId, state: JobState, customer: &CustomerName) {
-    let how = match state {
+fn ended(aggregator: &Aggregator, job: JobId, end: &Ended, customer: &CustomerName) {
+    let how = match end.state {
         JobState::Running => "running",
         JobState::Completed => "completed",
         JobState::Cancelled => "cancelled",
         JobState::Expired => "expired",
     };
     tracing::info!(job = %job, customer = %customer, "job {job} of {customer} is {how}");
-    aggregator.metrics.jobs_ended.with_label_values(&[how]).inc();
+    let metrics = &aggregator.metrics;
+    metrics.jobs_ended.with_label_values(&[how]).inc();
+    metrics.job_seconds.observe(end.took.as_secs_f64());
+    if let Some(in_time) = end.in_time {
+        metrics.jobs_deadline.with_label_values(&[if in_time { "met" } else { "missed" }]).inc();
+    }
 }
 
 /// Compares what the customer was told with the ledger.
@@ -168,7 +192,7 @@ fn decide(view: &AssemblyView, now: Micros, told: &mut Aftermath) -> Assembly {
             told.customer = Some(view.job.customer.clone());
             match &assembly.step {
                 StageStep::End { state, certificate } => {
-                    told.ended = Some((*state, view.sums.usage));
+                    told.ended = Some(Ended::new(view, *state, now));
                     let settled = (view.sums.items_succeeded, view.sums.items_failed);
                     if !invariants::items_hold(&certificate.items, settled) {
                         told.broken = Some(format!("{:?} are certified, {settled:?} were settled", certificate.items));

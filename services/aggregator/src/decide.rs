@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
 use protocol::input::Input;
@@ -12,20 +13,12 @@ use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
 use rules::invariants;
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
 
+use crate::tally::Tally;
+
 /// Where units of lines are to be cut: the middle item and where it begins in the blob.
 pub(crate) type Middles = BTreeMap<UnitKey, (u64, u64)>;
 /// Units of lines that are to be cut at an item, whose place in the blob is not known yet.
 pub(crate) type Lacking = Arc<Mutex<Vec<(UnitFacts, (Input, u64))>>>;
-/// What a decision tells beyond what it writes.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// Units ended, by kind.
-    pub(crate) ends: BTreeMap<&'static str, u64>,
-    pub(crate) wasted_us: u64,
-    /// Valid units for which a host voted twice: there are none.
-    pub(crate) voted_twice: Vec<UnitKey>,
-}
-
 /// An outcome, examined.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
@@ -85,6 +78,7 @@ impl Decision {
         let mut units: BTreeMap<UnitKey, UnitFacts> = view.units.iter().map(|unit| (unit.key, unit.clone())).collect();
         let jobs: BTreeMap<JobId, &JobFacts> = view.jobs.iter().map(|job| (job.id, job)).collect();
         let mut next_units: BTreeMap<JobId, u32> = view.jobs.iter().map(|job| (job.id, job.next_unit)).collect();
+        let due: BTreeMap<ReplicaKey, Micros> = view.due.iter().copied().collect();
         let mut draft = Draft { settlement: Settlement::default(), wasted: BTreeMap::new(), tally: Tally::default() };
         for arrived in self.arrivals.iter() {
             let key = arrived.key.unit_key();
@@ -98,15 +92,13 @@ impl Decision {
             }
             let mut judged = unit.clone();
             let judgement = judge(&mut judged, job, arrived);
-            match judgement.end {
+            let end = match &judgement.end {
                 Some(End::Split { middle }) => {
-                    let Some(middle_byte) = self.middle_byte(unit, job, middle) else { continue };
+                    let Some(middle_byte) = self.middle_byte(unit, job, *middle) else { continue };
                     let next = next_units.entry(key.job).or_insert(job.next_unit);
-                    let replicas = u16::from(job.spec.quorum);
-                    let end = UnitEnd::Split { middle, middle_byte, unit: *next, replicas };
                     *next += 1;
-                    draft.write(arrived, judgement, self.now, Some(UnitSettled { key, end }));
-                    units.remove(&key);
+                    let replicas = u16::from(job.spec.quorum);
+                    Some(UnitEnd::Split { middle: *middle, middle_byte, unit: *next - 1, replicas })
                 }
                 Some(End::Valid) => {
                     if let Finding::Computed { vote, .. } = &arrived.finding
@@ -114,24 +106,33 @@ impl Decision {
                     {
                         draft.tally.voted_twice.push(key);
                     }
-                    let settled = valid(arrived, &judged, job, self.now);
-                    *unit = judged;
-                    draft.write(arrived, judgement, self.now, settled);
+                    valid(arrived, &judged, job, self.now)
                 }
-                Some(End::Failed { ref reason }) => {
-                    let end = UnitEnd::Failed { reason: reason.clone() };
-                    *unit = judged;
-                    draft.write(arrived, judgement, self.now, Some(UnitSettled { key, end }));
-                }
-                None => {
-                    *unit = judged;
-                    draft.write(arrived, judgement, self.now, None);
-                }
+                Some(End::Failed { reason }) => Some(UnitEnd::Failed { reason: reason.clone() }),
+                None => None,
+            };
+            draft.tally.count(&arrived.finding, &judged, job.spec.quorum, &judgement);
+            if let Some(wait) = self.wait(arrived, &judgement, due.get(&arrived.key)) {
+                draft.tally.waits.push((job.spec.pool.clone(), wait));
             }
+            // The halves of a unit are new ones, of which this batch knows nothing.
+            if matches!(judgement.end, Some(End::Split { .. })) {
+                units.remove(&key);
+            } else {
+                *unit = judged;
+            }
+            draft.write(arrived, judgement, self.now, end.map(|end| UnitSettled { key, end }));
         }
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = draft.tally;
         draft.settlement.wasted_us = draft.wasted.into_iter().collect();
         draft.settlement
+    }
+
+    /// From when the replica was due until it was begun, for the first result of it: what passed, less what it computed.
+    fn wait(&self, arrived: &Arrived, judgement: &Judgement, due: Option<&Micros>) -> Option<Duration> {
+        let first = !judgement.ends.is_empty() && matches!(arrived.finding, Finding::Computed { .. });
+        let passed = self.now.since(*due.filter(|_| first)?);
+        Some(passed.saturating_sub(Duration::from_micros(arrived.compute_us)))
     }
 
     /// Where the unit's middle item begins in the input's blob; `None` if that must be read from the blob first.
@@ -160,7 +161,7 @@ fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
     settle::judge(unit, &policy, arrival)
 }
 
-fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitSettled> {
+fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitEnd> {
     let computed = arrived.computed.as_ref()?;
     let Finding::Computed { failed_items, output_bytes, .. } = &arrived.finding else { return None };
     let usage = Usage {
@@ -173,9 +174,8 @@ fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Op
         output: computed.digest,
         recorded_at: now,
     };
-    let end =
-        UnitEnd::Valid { usage, output: computed.output.clone(), failed_items: *failed_items, compute_us: arrived.compute_us };
-    Some(UnitSettled { key: unit.key, end })
+    let (output, compute_us) = (computed.output.clone(), arrived.compute_us);
+    Some(UnitEnd::Valid { usage, output, failed_items: *failed_items, compute_us })
 }
 
 /// A settlement being written.

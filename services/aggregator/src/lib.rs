@@ -8,6 +8,7 @@ mod mirror;
 mod relay;
 mod settings;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;

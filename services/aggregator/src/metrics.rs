@@ -1,8 +1,16 @@
 //! What the aggregator counts.
 
+use protocol::address::Origin;
 use rules::invariants::Invariant;
 use service::Metrics;
-use service::metrics::{Histogram, IntCounter, IntCounterVec, MetricsError, SECONDS};
+use service::metrics::{Histogram, HistogramVec, IntCounter, IntCounterVec, LONG_SECONDS, MetricsError, SECONDS};
+
+/// What outcomes say.
+const OUTCOMES: [&str; 5] = ["computed", "failed", "too_large", "interrupted", "refused"];
+/// How units end.
+const UNIT_ENDS: [&str; 3] = ["valid", "failed", "split"];
+/// How jobs end.
+const JOB_ENDS: [&str; 3] = ["completed", "cancelled", "expired"];
 
 /// The aggregator's metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -13,10 +21,22 @@ pub struct AggregatorMetrics {
     pub settle_seconds: Histogram,
     /// Units by how they ended.
     pub units_settled: IntCounterVec,
+    /// From when a replica was due until a host began to compute it, by pool.
+    pub unit_wait_seconds: HistogramVec,
+    /// Units that several hosts had to agree on.
+    pub units_judged: IntCounter,
+    /// Those of them on which hosts did not agree.
+    pub disagreements: IntCounter,
     /// Computing time that was of no use.
     pub wasted_us: IntCounter,
+    /// Fuel of results that were of no use.
+    pub wasted_fuel: IntCounterVec,
     /// Jobs by how they ended.
     pub jobs_ended: IntCounterVec,
+    /// Jobs with a deadline, by whether it was met.
+    pub jobs_deadline: IntCounterVec,
+    /// From admission to the end of a job.
+    pub job_seconds: Histogram,
     /// Messages sent to customers.
     pub replies_sent: IntCounter,
     /// Messages that customers' queues refused; they are sent again.
@@ -43,12 +63,38 @@ impl AggregatorMetrics {
         for invariant in Invariant::ALL {
             invariants_broken.with_label_values(&[invariant.key()]).inc_by(0);
         }
+        let help = "Messages parked as dead letters by a service; the broker's own are not among them.";
+        let dead_letters = metrics.shared_counter_with("dead_letters_total", help, &["origin"])?;
+        for origin in [Origin::Outcomes] {
+            dead_letters.with_label_values(&[origin.key()]).inc_by(0);
+        }
         Ok(Self {
-            outcomes: metrics.counter_with("outcomes_total", "Outcomes read, by what they say.", &["reason"])?,
+            outcomes: metrics.counter_of("outcomes_total", "Outcomes read, by what they say.", "reason", &OUTCOMES)?,
             settle_seconds: metrics.histogram("settle_seconds", "Settling one batch of outcomes.", &SECONDS)?,
-            units_settled: metrics.counter_with("units_settled_total", "Units by how they ended.", &["reason"])?,
+            units_settled: metrics.counter_of("units_settled_total", "Units by how they ended.", "reason", &UNIT_ENDS)?,
+            unit_wait_seconds: metrics.histogram_with(
+                "unit_wait_seconds",
+                "From when a replica was due until a host began to compute it.",
+                &["pool"],
+                &SECONDS,
+            )?,
+            units_judged: metrics.counter("units_judged_total", "Units ended that several hosts had to agree on.")?,
+            disagreements: metrics.counter("disagreements_total", "Units ended on which hosts did not agree.")?,
             wasted_us: metrics.counter("wasted_compute_microseconds_total", "Computing time that was of no use.")?,
-            jobs_ended: metrics.counter_with("jobs_ended_total", "Jobs by how they ended.", &["reason"])?,
+            wasted_fuel: metrics.counter_of(
+                "wasted_fuel_total",
+                "Fuel of results that were of no use.",
+                "reason",
+                &crate::tally::WASTES,
+            )?,
+            jobs_ended: metrics.counter_of("jobs_ended_total", "Jobs by how they ended.", "reason", &JOB_ENDS)?,
+            jobs_deadline: metrics.counter_of(
+                "jobs_deadline_total",
+                "Jobs with a deadline that ended, by whether it was met.",
+                "result",
+                &["met", "missed"],
+            )?,
+            job_seconds: metrics.histogram("job_seconds", "From admission to the end of a job.", &LONG_SECONDS)?,
             replies_sent: metrics.counter("replies_sent_total", "Messages sent to customers.")?,
             replies_refused: metrics.counter("replies_refused_total", "Messages that customers' queues refused.")?,
             ledger_fuel: metrics.counter_with("ledger_fuel_total", "Fuel in the ledger; a mirror, not for billing.", &payer)?,
@@ -59,11 +105,7 @@ impl AggregatorMetrics {
             )?,
             ledger_units: metrics.counter_with("ledger_units_total", "Rows of the ledger; a mirror, not for billing.", &payer)?,
             invariants_broken,
-            dead_letters: metrics.shared_counter_with(
-                "dead_letters_total",
-                "Messages parked as dead letters by a service; the broker's own are not among them.",
-                &["origin"],
-            )?,
+            dead_letters,
         })
     }
 

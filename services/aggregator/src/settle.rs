@@ -17,7 +17,8 @@ use service::scope::TaskError;
 
 use crate::assemble::Touched;
 use crate::decide::{self, Arrived, Middles};
-use crate::{Aggregator, halve};
+use crate::tally::Tally;
+use crate::{Aggregator, AggregatorMetrics, halve};
 
 /// Outcomes delivered and not yet settled: two batches, so that one is read while the other is written.
 const BATCHES_AHEAD: u16 = 2;
@@ -148,7 +149,7 @@ async fn once(
 ) -> Result<(), StoreError> {
     let keys: Vec<ReplicaKey> = arrivals.iter().map(|arrival| arrival.key).collect();
     let now = aggregator.clock.now();
-    let tally = Arc::new(Mutex::new(decide::Tally::default()));
+    let tally = Arc::new(Mutex::new(Tally::default()));
     let decision = decide::Decision {
         arrivals: Arc::clone(arrivals),
         middles: middles.clone(),
@@ -162,14 +163,27 @@ async fn once(
         aggregator.store.settle(&keys, Box::new(move |view| decision.take(view))).await?;
     }
     let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-    aggregator.metrics.wasted_us.inc_by(tally.wasted_us);
+    tell(&aggregator.metrics, tally);
+    Ok(())
+}
+
+/// Counts what was written.
+fn tell(metrics: &AggregatorMetrics, tally: Tally) {
+    metrics.wasted_us.inc_by(tally.wasted_us);
+    metrics.units_judged.inc_by(tally.judged);
+    metrics.disagreements.inc_by(tally.disagreements);
+    for (reason, fuel) in tally.wasted_fuel {
+        metrics.wasted_fuel.with_label_values(&[reason]).inc_by(fuel);
+    }
     for (end, count) in tally.ends {
-        aggregator.metrics.units_settled.with_label_values(&[end]).inc_by(count);
+        metrics.units_settled.with_label_values(&[end]).inc_by(count);
+    }
+    for (pool, wait) in tally.waits {
+        metrics.unit_wait_seconds.with_label_values(&[pool.as_str()]).observe(wait.as_secs_f64());
     }
     for unit in tally.voted_twice {
-        aggregator.metrics.broken(Invariant::Hosts, &format!("a host voted twice for unit {unit}"));
+        metrics.broken(Invariant::Hosts, &format!("a host voted twice for unit {unit}"));
     }
-    Ok(())
 }
 
 /// An outcome that cannot be read is parked; a dead unit that cannot be read is parked already.

@@ -1,5 +1,6 @@
 //! Admission: a submission becomes a job and a reply in one transaction, or a problem that names every mistake.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ports::broker::Properties;
@@ -10,6 +11,7 @@ use protocol::{CodecError, CustomerName, Digest, Format, JobId, Message, Micros,
 use service::CancellationToken;
 use service::patience::until_done;
 
+use crate::metrics::{ACCEPTED, FAILED, REFUSED};
 use crate::{Producer, apps, blobs, check, inputs};
 
 /// A blob may still be under way in another producer when the submission that names it is read; after this it is missing.
@@ -60,21 +62,40 @@ pub(crate) async fn submit(
     spec: JobSpec,
     stopping: &CancellationToken,
 ) -> bool {
+    let metrics = &producer.metrics;
+    let timer = metrics.submission_seconds.start_timer();
+    let count = |result| metrics.submissions.with_label_values(&[result]).inc();
+    let failed = AtomicBool::new(false);
     let attempt = || async {
         match admit(producer, customer, properties, &spec).await {
             Ok(admitted) => Ok(Ok(admitted)),
             Err(Refusal::Problem(problem)) => Ok(Err(problem)),
-            Err(other) => Err(other),
+            Err(other) => {
+                if !failed.swap(true, Ordering::Relaxed) {
+                    count(FAILED);
+                }
+                Err(other)
+            }
         }
     };
-    match until_done("admitting a job", stopping, attempt).await {
+    let answered = match until_done("admitting a job", stopping, attempt).await {
         Some(Ok(job)) => {
             tracing::info!(job = %job, customer = %customer, traceparent = properties.traceparent, "job {job} of {customer} is admitted");
+            count(ACCEPTED);
             true
         }
-        Some(Err(problem)) => refuse(producer, customer, properties, problem, stopping).await,
+        Some(Err(problem)) => {
+            count(if problem.status >= 500 { FAILED } else { REFUSED });
+            refuse(producer, customer, properties, problem, stopping).await
+        }
         None => false,
+    };
+    if answered {
+        timer.observe_duration();
+    } else {
+        timer.stop_and_discard();
     }
+    answered
 }
 
 /// Marks a job to be cancelled.

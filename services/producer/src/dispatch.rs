@@ -105,7 +105,7 @@ impl Dispatcher {
         for runner in runners.iter_mut().filter(|runner| runner.job.due > 0) {
             runner.due = self.producer.store.due_replicas(runner.job.id, now, room).await?.into();
         }
-        let mut lot = Lot::new(pool.clone(), self.producer.settings.max_unit_ms);
+        let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         let fair = self.fair.entry(pool.clone()).or_default();
         while !lot.is_full() {
             let contenders: Vec<_> = runners.iter().filter_map(|runner| runner.contender(&lanes)).collect();
@@ -123,12 +123,9 @@ impl Dispatcher {
     async fn lanes(&self, pool: &PoolName, mean_unit_ms: Option<u64>) -> Result<Lanes, DispatchError> {
         let Some(settings) = self.producer.settings.pools.get(pool) else { return Ok(Lanes::default()) };
         let mut rooms = Vec::with_capacity(usize::from(settings.lanes));
-        let (mut ready, mut consumers) = (0_u32, 0_u32);
         for lane in 0..settings.lanes {
             let queue = address::work_queue(pool, lane);
             let Some(depth) = self.producer.broker.depth(&queue).await? else { continue };
-            ready = ready.saturating_add(depth.ready);
-            consumers = consumers.saturating_add(depth.consumers);
             if !invariants::depth_holds(depth.ready, settings.lanes) {
                 let (key, ready) = (Invariant::Depth.key(), depth.ready);
                 tracing::error!("invariant {key} is broken: {ready} units are ready in {queue}");
@@ -138,8 +135,6 @@ impl Dispatcher {
                 rooms.push((lane, lanes::window(depth.consumers, mean_unit_ms).saturating_sub(depth.ready)));
             }
         }
-        self.producer.metrics.lane_depth.with_label_values(&[pool.as_str()]).set(ready.into());
-        self.producer.metrics.lane_consumers.with_label_values(&[pool.as_str()]).set(consumers.into());
         Ok(Lanes::new(rooms))
     }
 

@@ -55,6 +55,7 @@ impl Producer {
     pub fn start(self, scope: &Scope) {
         let wake = Arc::new(tokio::sync::Notify::new());
         let stopping = scope.stopping();
+        self.metrics.begin(self.settings.pools.keys());
         scope.spawn_loop("admission", intake::run(self.clone(), Arc::clone(&wake), stopping.clone()));
         scope.spawn_loop("blob server", blobs::serve(self.clone(), stopping.clone()));
         scope.spawn_loop("rescue", rescue::run(self.clone(), stopping.clone()));

@@ -6,7 +6,7 @@ use ports::broker::{Outgoing, Properties};
 use ports::store::{Assignment, ClaimedJob, Cursor, Dispatch, DueReplica, NewUnit};
 use protocol::address::{self, WORK_EXCHANGE};
 use protocol::unit::{Call, Items, Slice, Work};
-use protocol::{Format, JobId, Message, PoolName, ReplicaKey, UnitKey};
+use protocol::{Format, JobId, Message, Micros, PoolName, ReplicaKey, UnitKey};
 use rules::fair::Contender;
 use rules::lanes::Lanes;
 use rules::sizing::{self, Measured};
@@ -89,8 +89,9 @@ pub(crate) struct Lot {
 }
 
 impl Lot {
-    pub(crate) fn new(pool: PoolName, time_limit_ms: u32) -> Self {
-        Self { pool, time_limit_ms, step: Dispatch::default(), messages: Vec::new(), bytes: 0 }
+    pub(crate) fn new(pool: PoolName, now: Micros, time_limit_ms: u32) -> Self {
+        let step = Dispatch { at: now, ..Dispatch::default() };
+        Self { pool, time_limit_ms, step, messages: Vec::new(), bytes: 0 }
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -1,14 +1,41 @@
 //! What the producer counts.
 
+use protocol::PoolName;
+use protocol::address::Origin;
+use rules::invariants::Invariant;
 use service::Metrics;
 use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, SECONDS};
+
+/// A submission became a job, or was one before.
+pub(crate) const ACCEPTED: &str = "accepted";
+/// It is wrong.
+pub(crate) const REFUSED: &str = "refused";
+/// The grid could not answer at once; each submission counts once, and is mostly accepted or refused later.
+pub(crate) const FAILED: &str = "failed";
+
+/// The codes of all problems.
+const PROBLEMS: [&str; 9] = [
+    "app-rejected",
+    "blob-mismatch",
+    "invalid-input",
+    "invalid-job",
+    "message-id-reused",
+    "no-such-job",
+    "publisher-unavailable",
+    "undecodable",
+    "unknown-type",
+];
 
 /// The producer's metrics; clones share them.
 #[derive(Debug, Clone)]
 pub struct ProducerMetrics {
     /// Jobs admitted.
     pub jobs_admitted: IntCounter,
-    /// Submissions refused, by problem code.
+    /// Submissions by what became of them.
+    pub submissions: IntCounterVec,
+    /// From a submission's delivery until its answer is written.
+    pub submission_seconds: Histogram,
+    /// Messages of customers refused, by problem code.
     pub submissions_refused: IntCounterVec,
     /// Units cut, by pool.
     pub units_cut: IntCounterVec,
@@ -35,9 +62,33 @@ pub struct ProducerMetrics {
 impl ProducerMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
+        let invariants_broken =
+            metrics.shared_counter_with("invariants_broken_total", "Broken invariants: must be 0.", &["reason"])?;
+        invariants_broken.with_label_values(&[Invariant::Depth.key()]).inc_by(0);
+        let help = "Messages parked as dead letters by a service; the broker's own are not among them.";
+        let dead_letters = metrics.shared_counter_with("dead_letters_total", help, &["origin"])?;
+        for origin in [Origin::Submit, Origin::Fetch] {
+            dead_letters.with_label_values(&[origin.key()]).inc_by(0);
+        }
         Ok(Self {
             jobs_admitted: metrics.counter("jobs_admitted_total", "Jobs admitted.")?,
-            submissions_refused: metrics.counter_with("submissions_refused_total", "Submissions refused.", &["reason"])?,
+            submissions: metrics.counter_of(
+                "submissions_total",
+                "Submissions by what became of them; failed is the grid's own fault.",
+                "result",
+                &[ACCEPTED, REFUSED, FAILED],
+            )?,
+            submission_seconds: metrics.histogram(
+                "submission_seconds",
+                "From a submission's delivery until its answer is written.",
+                &SECONDS,
+            )?,
+            submissions_refused: metrics.counter_of(
+                "submissions_refused_total",
+                "Messages of customers refused.",
+                "reason",
+                &PROBLEMS,
+            )?,
             units_cut: metrics.counter_with("units_cut_total", "Units cut from jobs.", &["pool"])?,
             replicas_sent: metrics.counter_with("replicas_sent_total", "Replicas confirmed by the broker.", &["pool"])?,
             replicas_lost: metrics.counter("replicas_lost_total", "Replicas whose deadline passed.")?,
@@ -49,16 +100,17 @@ impl ProducerMetrics {
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,
             confirm_seconds: metrics.histogram("confirm_seconds", "Publishing work until its last confirm.", &SECONDS)?,
             blob_bytes: metrics.counter("blob_served_bytes_total", "Bytes of blobs handed to workers.")?,
-            invariants_broken: metrics.shared_counter_with(
-                "invariants_broken_total",
-                "Broken invariants: must be 0.",
-                &["reason"],
-            )?,
-            dead_letters: metrics.shared_counter_with(
-                "dead_letters_total",
-                "Messages parked as dead letters by a service; the broker's own are not among them.",
-                &["origin"],
-            )?,
+            invariants_broken,
+            dead_letters,
         })
+    }
+
+    /// Shows every pool from the start, so that its first rise is seen.
+    pub(crate) fn begin<'a>(&self, pools: impl Iterator<Item = &'a PoolName>) {
+        for pool in pools {
+            for counter in [&self.units_cut, &self.replicas_sent] {
+                counter.with_label_values(&[pool.as_str()]).inc_by(0);
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Rescue: units that wait in a lane whose last worker has gone are moved to a lane that has one.
+//! Rescue: units that wait in a lane whose last worker has gone are moved to a lane that has one; what lanes hold, as metrics.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,9 +42,12 @@ pub(crate) async fn run(producer: Producer, stopping: CancellationToken) -> Resu
 /// Looks at a pool's lanes, and empties those that had no worker for a while into the emptiest that has one.
 async fn look(producer: &Producer, pool: &PoolName, lanes: u16, orphaned: &mut BTreeMap<String, u32>) -> Result<(), BrokerError> {
     let (mut orphans, mut living) = (Vec::new(), Vec::new());
+    let (mut waiting, mut listening) = (0_i64, 0_i64);
     for lane in 0..lanes {
         let queue = address::work_queue(pool, lane);
         let depth = producer.broker.depth(&queue).await?.unwrap_or_default();
+        waiting = waiting.saturating_add(depth.ready.into());
+        listening = listening.saturating_add(depth.consumers.into());
         if depth.consumers > 0 {
             living.push((depth.ready, lane));
         }
@@ -58,6 +61,8 @@ async fn look(producer: &Producer, pool: &PoolName, lanes: u16, orphaned: &mut B
             orphaned.remove(&queue);
         }
     }
+    producer.metrics.lane_depth.with_label_values(&[pool.as_str()]).set(waiting);
+    producer.metrics.lane_consumers.with_label_values(&[pool.as_str()]).set(listening);
     let Some((_, lane)) = living.into_iter().min() else { return Ok(()) };
     for (queue, ready) in orphans {
         let moved = empty(producer, &queue, ready, &address::work_key(pool, lane)).await?;

@@ -79,6 +79,9 @@ fn failed(error: &ExecuteError) -> (OutcomeResult, Duration) {
     }
 }
 
+/// The outcomes that a worker sends, as [`kind`] names them.
+pub(crate) const KINDS: [&str; 5] = ["computed", "app_failed", "too_large", "interrupted", "refused"];
+
 /// The outcome's name in metrics.
 pub(crate) fn kind(result: &OutcomeResult) -> &'static str {
     match result {

@@ -6,9 +6,11 @@ mod fetch;
 mod inbox;
 mod lane;
 mod metrics;
+mod occupancy;
 mod programs;
 mod settings;
 mod take;
+mod watched;
 
 use std::sync::Arc;
 
@@ -50,7 +52,8 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the worker's loops on the scope; they end with it.
-    pub fn start(self, scope: &Scope) {
+    pub fn start(mut self, scope: &Scope) {
+        self.execute = Arc::new(watched::Watched::new(self.execute, self.metrics.clone()));
         let host = self.host.clone();
         let inbox = Arc::new(inbox::Inbox::default());
         let fetcher = Arc::new(fetch::Fetcher::new(&self, Arc::clone(&inbox)));

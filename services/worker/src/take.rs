@@ -20,6 +20,7 @@ use crate::Worker;
 use crate::compute::{self, ItemsError};
 use crate::fetch::Fetcher;
 use crate::inbox::Inbox;
+use crate::occupancy::Occupancy;
 use crate::programs::{ProgramError, Programs};
 
 /// The broker is given so long to take an outcome before it is offered again.
@@ -34,6 +35,7 @@ struct Bench {
     inbox: Arc<Inbox>,
     programs: Programs,
     slots: Semaphore,
+    occupancy: Arc<Occupancy>,
     /// Begin nothing new.
     stopping: CancellationToken,
     /// Hand back what computes.
@@ -52,6 +54,7 @@ pub(crate) async fn run(
     let drain = Duration::from_millis(worker.settings.drain_timeout_ms);
     let bench = Arc::new(Bench {
         slots: Semaphore::new(slots),
+        occupancy: Occupancy::new(worker.metrics.clone(), worker.pool.clone()),
         programs: Programs::default(),
         interrupt: CancellationToken::new(),
         stopping: stopping.clone(),
@@ -176,7 +179,7 @@ impl Bench {
             () = self.stopping.cancelled() => return Verdict::Requeue,
             slot = self.slots.acquire() => slot,
         };
-        self.worker.metrics.busy_slots.inc();
+        let busy = self.occupancy.begin();
         let begun = tokio::time::Instant::now();
         let (result, compute) = tokio::select! {
             biased;
@@ -185,7 +188,7 @@ impl Bench {
                 (OutcomeResult::Interrupted { reason: "worker is shutting down".to_owned() }, Duration::ZERO)
             }
         };
-        self.worker.metrics.busy_slots.dec();
+        drop(busy);
         // What came to nothing took its time all the same.
         let compute = if matches!(result, OutcomeResult::Computed(_)) { compute } else { begun.elapsed() };
         self.report(work, result, compute).await

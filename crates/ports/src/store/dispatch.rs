@@ -113,6 +113,8 @@ pub struct Assignment {
 /// One step of dispatch: all of it is written, or nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Dispatch {
+    /// When: the first replicas of what is cut are due since then.
+    pub at: Micros,
     /// Units cut, each with its first replicas due and assigned.
     pub cuts: Vec<NewUnit>,
     /// Lanes given to replicas that were due.

@@ -75,6 +75,8 @@ pub struct SettlementView {
     pub units: Vec<UnitFacts>,
     /// Their jobs.
     pub jobs: Vec<JobFacts>,
+    /// Since when each of their replicas was due, where that is known.
+    pub due: Vec<(ReplicaKey, Micros)>,
 }
 
 /// A replica's end.

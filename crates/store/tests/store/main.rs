@@ -9,6 +9,7 @@
 mod agree;
 mod alone;
 mod durable;
+mod load;
 mod speed;
 
 use std::path::Path;

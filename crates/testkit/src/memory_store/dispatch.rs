@@ -58,7 +58,7 @@ impl State {
         let mut dispatched = self.assign(&step.assignments);
         for unit in &step.cuts {
             if let Some(job) = self.jobs.get_mut(&unit.key.job) {
-                job.add_unit(unit);
+                job.add_unit(unit, step.at);
                 *dispatched.entry(unit.key.job).or_default() += u64::try_from(unit.lanes.len()).unwrap_or(u64::MAX);
             }
         }

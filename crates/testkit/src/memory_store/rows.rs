@@ -139,8 +139,8 @@ impl Job {
         self.units.contains_key(&unit) || self.by_item.contains_key(&(stage, first))
     }
 
-    /// Adds an open unit, its first replicas due on its lanes.
-    pub(super) fn add_unit(&mut self, new: &NewUnit) {
+    /// Adds an open unit, its first replicas due on its lanes since that time.
+    pub(super) fn add_unit(&mut self, new: &NewUnit, at: Micros) {
         let unit = Unit {
             stage: new.stage,
             first: new.first,
@@ -152,7 +152,7 @@ impl Job {
         self.units.insert(new.key.unit, unit);
         self.by_item.insert((new.stage, new.first), new.key.unit);
         for (number, lane) in (0_u16..).zip(&new.lanes) {
-            self.add_due(new.key.unit, number, Micros(0));
+            self.add_due(new.key.unit, number, at);
             self.change(new.key.unit, number, |replica| replica.facts.lane = Some(*lane));
         }
     }

@@ -45,10 +45,19 @@ impl State {
         let jobs = jobs.iter().filter_map(|id| Some((*id, self.jobs.get(id)?)));
         let (facts, tallies): (Vec<_>, Vec<_>) = jobs.map(|(id, job)| (job.facts(), (id, job.tally.clone()))).unzip();
         let unit = |key: UnitKey| Some(self.jobs.get(&key.job)?.units.get(&key.unit)?.facts(key));
-        let view = SettlementView { units: units.into_iter().filter_map(unit).collect(), jobs: facts };
+        let due = units.iter().flat_map(|key| self.due_since(*key)).collect();
+        let view = SettlementView { units: units.into_iter().filter_map(unit).collect(), jobs: facts, due };
         let settlement = decide(&view);
         let mut writer = Writer::new(&view, tallies.into_iter().collect());
         writer.judge(settlement)?;
         writer.write(self)
+    }
+
+    /// Since when a unit's replicas are or were due.
+    fn due_since(&self, key: UnitKey) -> Vec<(ReplicaKey, Micros)> {
+        let unit = self.jobs.get(&key.job).and_then(|job| job.units.get(&key.unit));
+        let replicas = unit.into_iter().flat_map(|unit| &unit.replicas);
+        let known = replicas.filter(|(_, replica)| replica.not_before > Micros(0));
+        known.map(|(number, replica)| (key.replica(*number), replica.not_before)).collect()
     }
 }

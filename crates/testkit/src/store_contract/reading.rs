@@ -27,7 +27,7 @@ pub async fn reports_count(world: World) {
     assert_eq!((report.cut, report.stage, report.last_stage, report.admitted_at), (40, (0, 100), true, NOW));
     assert_eq!((report.units.open, report.units.valid, report.units.failed), (3, 1, 0));
     assert_eq!((report.units.replicas_due, report.units.replicas_sent), (3, 0));
-    assert_eq!((report.next_due_at.map(|at| at.0), report.last_reason.as_deref()), (Some(0), Some("trap")));
+    assert_eq!((report.next_due_at.map(|at| at.0), report.last_reason.as_deref()), (Some(NOW.0), Some("trap")));
     assert_eq!((report.items.submitted, report.items.succeeded, report.ended_at), (100, 10, None));
 }
 

@@ -102,6 +102,9 @@ pub async fn retries_wait(world: World) {
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.next_due_at, report.last_reason.as_deref()), (Some(at(7)), Some("out of memory")));
     assert_eq!((report.usage.wasted_us, report.usage.compute_us, report.units.replicas_due), (30, 30, 1));
+    let mut due = view(&world, &[unit]).await.due;
+    due.sort_unstable();
+    assert_eq!(due, [(unit.replica(0), NOW), (unit.replica(1), at(7))], "since when they are due");
     assert!(world.store.due_replicas(job, at(6), 10).await.unwrap().is_empty());
     assert_eq!(world.store.due_replicas(job, at(7), 10).await.unwrap().len(), 1);
 }

@@ -213,7 +213,7 @@ pub fn cut(job: JobId, stage: u8, unit: u32, borders: &[u64], lanes: &[u16]) -> 
     let next = unit + u32::try_from(cuts.len()).unwrap();
     let end = borders.last().copied().unwrap();
     let cursor = Cursor { stage, item: end, byte: end * 10, unit: next };
-    Dispatch { cuts, assignments: Vec::new(), cursors: vec![(job, unit, cursor)] }
+    Dispatch { at: NOW, cuts, assignments: Vec::new(), cursors: vec![(job, unit, cursor)] }
 }
 
 /// A step that gives these replicas a lane.

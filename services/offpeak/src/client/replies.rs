@@ -31,6 +31,8 @@ pub enum Reply {
 pub struct Mailbox {
     consumer: Box<dyn Consumer>,
     correlation: String,
+    /// Replies read and not yet handed out.
+    read: Vec<Reply>,
     /// Replies to others, given back at the end.
     held: Vec<Tag>,
     ended: bool,
@@ -43,13 +45,16 @@ impl Client {
         self.broker.declare_customer(&self.customer).await.map_err(failed("declare the results queue"))?;
         let queue = address::results_queue(&self.customer);
         let consumer = self.broker.consume(&queue, PREFETCH).await.map_err(failed("consume the results queue"))?;
-        Ok(Mailbox { consumer, correlation: correlation.to_owned(), held: Vec::new(), ended: false })
+        Ok(Mailbox { consumer, correlation: correlation.to_owned(), read: Vec::new(), held: Vec::new(), ended: false })
     }
 }
 
 impl Mailbox {
     /// The next replies; waits for ever once the queue has ended, since the store tells the same. Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Reply>, ClientError> {
+        if !self.read.is_empty() {
+            return Ok(std::mem::take(&mut self.read));
+        }
         if self.ended {
             return std::future::pending().await;
         }
@@ -60,9 +65,11 @@ impl Mailbox {
             deliveries.into_iter().partition(|delivery| delivery.properties.correlation_id.as_ref() == Some(&self.correlation));
         self.held.extend(others.into_iter().map(|delivery| delivery.tag));
         let verdicts: Vec<_> = ours.iter().map(|delivery| (delivery.tag, Verdict::Ack)).collect();
+        // Kept before the next wait, in which the caller may turn to something else.
+        self.read = ours.iter().filter_map(read).collect();
         // A reply whose acknowledgement is lost comes again and is acknowledged then.
         self.settle(&verdicts).await?;
-        Ok(ours.iter().filter_map(read).collect())
+        Ok(std::mem::take(&mut self.read))
     }
 
     /// Gives back the replies to others and stops listening.

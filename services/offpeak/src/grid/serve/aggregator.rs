@@ -7,6 +7,7 @@ use aggregator::{Aggregator, AggregatorMetrics};
 use anyhow::Result;
 use ports::clock::SystemClock;
 
+use super::gauges::OutboxGauges;
 use super::{Process, Start};
 
 /// Holds while outcomes are read.
@@ -20,6 +21,8 @@ pub async fn aggregator_main(config: Option<PathBuf>) -> Result<u8> {
 async fn start(start: Start) -> Result<()> {
     let Some(broker) = start.broker().await? else { return Ok(()) };
     let Some(store) = start.store().await? else { return Ok(()) };
+    let outbox = OutboxGauges::new(&start.metrics)?.watch(Arc::clone(&store), start.scope.stopping());
+    start.scope.spawn("outbox gauges", outbox);
     let aggregator = Aggregator {
         broker,
         store,

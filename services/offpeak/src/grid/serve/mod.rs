@@ -1,6 +1,7 @@
 //! One service as a process: settings, telemetry, scope, admin, then what it stands on and the service; until told to stop.
 
 mod aggregator;
+mod gauges;
 #[cfg(feature = "compiler")]
 mod producer;
 mod worker;

@@ -10,6 +10,7 @@ use ports::clock::SystemClock;
 use producer::{Producer, ProducerMetrics, ProducerSettings};
 use uuid::Uuid;
 
+use super::gauges::LoadGauges;
 use super::{Process, Start};
 use crate::exit::Refused;
 use crate::grid::compile;
@@ -27,6 +28,8 @@ async fn start(start: Start) -> Result<()> {
     check_policies(&start, &broker).await?;
     let Some(store) = start.store().await? else { return Ok(()) };
     let pools = start.settings.pools().map_err(Refused::Usage)?;
+    let load = LoadGauges::new(&start.metrics, pools.keys().cloned().collect())?;
+    start.scope.spawn("load gauges", load.watch(Arc::clone(&store), start.scope.stopping()));
     let producer = Producer {
         name: format!("producer-{}", Uuid::now_v7()),
         broker,
