@@ -1,6 +1,6 @@
 //! From the version before to this one and back, by two builds, with a job under way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, program, wait_for};
 use crate::services::{LIMIT, billed_units, settled, status};
@@ -12,7 +12,7 @@ fn previous() -> Option<PathBuf> {
 }
 
 /// Starts a service of one version, and then ends that of the other, which hands back what it has.
-fn roll(services: &Services, to: &PathBuf, kind: &str, from: Running) -> Running {
+fn roll(services: &Services, to: &Path, kind: &str, from: Running) -> Running {
     let new = services.start_of(to, kind, &ONE_SLOT);
     new.ready();
     from.signal("-TERM");
@@ -22,7 +22,6 @@ fn roll(services: &Services, to: &PathBuf, kind: &str, from: Running) -> Running
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that cannot be done says so")]
 fn a_job_lives_through_an_upgrade_and_the_way_back() {
     let Some(previous) = previous() else {
         eprintln!("skipped: there is no build of the version before; scripts/previous.sh makes it from the history of git");

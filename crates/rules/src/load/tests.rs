@@ -141,8 +141,8 @@ impl Pool {
             if self.done == items && done_s.is_none() {
                 done_s = Some(now);
             }
-            if done_s.is_some() && self.workers.is_empty() {
-                return done_s.unwrap();
+            if let Some(done_s) = done_s.filter(|_| self.workers.is_empty()) {
+                return done_s;
             }
         }
         panic!("{} of {items} items done, {} workers left", self.done, self.workers.len());

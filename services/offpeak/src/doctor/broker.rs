@@ -222,12 +222,12 @@ mod tests {
 
     #[test]
     fn each_service_needs_its_own_rights() {
+        use ServiceArg::{Aggregator, Producer, Worker};
         let denied = |right, name: &str| Denied { right, name: name.to_owned() };
         let lacks = |service, right, name: &str| {
             let found = bad(&Expected { service, ..expected() }, |found| found.denied = vec![denied(right, name)]);
             !found.is_empty()
         };
-        use ServiceArg::{Aggregator, Producer, Worker};
         let lane = "offpeak.work.open.0";
         assert_eq!([Producer, Worker, Aggregator].map(|s| lacks(Some(s), Right::Read, lane)), [true, true, false]);
         assert_eq!(
@@ -248,12 +248,14 @@ mod tests {
     fn silence_and_parked_letters_are_told() {
         let found = bad(&expected(), |found| found.depths.values_mut().for_each(|depth| depth.consumers = 0));
         assert_eq!(found.iter().map(|found| found.1).collect::<Vec<_>>(), ["consumers"; 3]);
-        let stuck =
-            |found: &mut Examination| found.depths.insert("offpeak.work.open.1".to_owned(), Depth { ready: 7, consumers: 0 });
-        assert_eq!(bad(&expected(), |found| drop(stuck(found)))[0].0, Level::Warning);
-        let letter =
-            |found: &mut Examination| found.depths.insert("offpeak.dead.work".to_owned(), Depth { ready: 1_200, consumers: 0 });
-        assert!(bad(&expected(), |found| drop(letter(found)))[0].2.ends_with("1,200 of work"));
+        let stuck = |found: &mut Examination| {
+            found.depths.insert("offpeak.work.open.1".to_owned(), Depth { ready: 7, consumers: 0 });
+        };
+        assert_eq!(bad(&expected(), stuck)[0].0, Level::Warning);
+        let letter = |found: &mut Examination| {
+            found.depths.insert("offpeak.dead.work".to_owned(), Depth { ready: 1_200, consumers: 0 });
+        };
+        assert!(bad(&expected(), letter)[0].2.ends_with("1,200 of work"));
         let found = judge(&expected(), &Err("timed out: ACCESS_REFUSED - Login was refused".to_owned()));
         assert!(found[0].cure.as_ref().unwrap().contains("authenticate_user"));
     }

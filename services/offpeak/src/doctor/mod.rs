@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn clocks_may_differ_by_what_the_answer_took() {
-        let level = |theirs, before, after| {
+        let level = |theirs: i64, before: i64, after: i64| {
             clock("it", Micros(theirs * 1_000_000), (Micros(before * 1_000_000), Micros(after * 1_000_000)), 1).level
         };
         assert_eq!([level(100, 100, 101), level(105, 100, 110), level(101, 100, 100)], [Level::Well; 3]);
