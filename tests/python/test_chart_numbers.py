@@ -64,6 +64,15 @@ class Numbers(unittest.TestCase):
             self.assertEqual(spec["vhost"], "/offpeak")
         self.assertEqual(found, {})
 
+    def test_the_readme_tells_the_least_rights(self):
+        readme = (chart.CHART / "README.md").read_text()
+        permissions = chart.of_kind(chart.objects(chart.scenarios()["operators"]), "Permission")
+        for name in ("producer", "aggregator", "worker-open"):
+            (spec,) = [each["spec"] for each in permissions if each["spec"]["userReference"]["name"] == f"demo-offpeak-{name}"]
+            rights = [spec["permissions"][right] for right in ("configure", "write", "read")]
+            row = " | ".join(f"`{right}`".replace("|", "\\|").replace("work\\.open", "work\\.P") for right in rights)
+            self.assertIn(f"| {row} |", readme, name)
+
     def test_a_scaler_alone_sets_the_number_of_workers(self):
         for name, values, found in chart.scenes():
             scalers = {each["metadata"]["name"]: each for each in chart.of_kind(found, "HorizontalPodAutoscaler", "ScaledObject")}

@@ -34,6 +34,12 @@ class Pods(unittest.TestCase):
         for _, _, pod in chart.pods(chart.objects(chart.scenarios()["demo"])):
             self.assertNotIn("runAsUser", pod["securityContext"])
 
+    def test_a_cache_on_a_volume_of_its_own_can_be_written(self):
+        found = chart.workers(chart.objects(chart.scenarios()["pools"]))
+        security = {name: chart.pod_of(document)[1]["securityContext"] for name, document in found.items()}
+        self.assertEqual(security["trusted"]["fsGroup"], 65532)
+        self.assertNotIn("fsGroup", security["night"])
+
     def test_selectors_are_three_labels_that_no_version_changes(self):
         with tempfile.TemporaryDirectory() as folder:
             helm_python.package(str(chart.CHART), destination=folder, version="9.9.9", app_version="9.9.9")

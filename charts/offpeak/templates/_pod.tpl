@@ -2,11 +2,26 @@
 
 {{/* What every pod has, whoever made it. */}}
 {{- define "offpeak.podBase" -}}
+{{- include "offpeak.podBaseWith" (dict "ctx" . "security" .Values.podSecurityContext) }}
+{{- end }}
+
+{{/* The same with a security context. Takes ctx and security. */}}
+{{- define "offpeak.podBaseWith" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- include "offpeak.pullSecrets" . }}
+{{- include "offpeak.pullSecrets" .ctx }}
 securityContext:
-  {{- include "offpeak.withoutNulls" .Values.podSecurityContext | nindent 2 }}
+  {{- include "offpeak.withoutNulls" .security | nindent 2 }}
+{{- end }}
+
+{{/* A component's security context: a volume of one's own belongs to root unless its group is said; an emptyDir does not. */}}
+{{- define "offpeak.security" -}}
+{{- $security := deepCopy .ctx.Values.podSecurityContext }}
+{{- if and .values.cacheVolume $security.runAsGroup (not (hasKey $security "fsGroup")) }}
+{{- $_ := set $security "fsGroup" $security.runAsGroup }}
+{{- $_ := set $security "fsGroupChangePolicy" "OnRootMismatch" }}
+{{- end }}
+{{- toJson $security }}
 {{- end }}
 
 {{/* A map without the keys that are null, which is how a default is taken away. */}}
@@ -136,7 +151,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      {{- include "offpeak.podBase" $ctx | nindent 6 }}
+      {{- include "offpeak.podBaseWith" (dict "ctx" $ctx "security" (include "offpeak.security" . | fromJson)) | nindent 6 }}
       serviceAccountName: {{ include "offpeak.serviceAccountName" $ctx }}
       terminationGracePeriodSeconds: {{ .grace }}
       {{- with include "offpeak.placing" $values | trim }}
