@@ -60,10 +60,9 @@ class Scraped(unittest.TestCase):
         cls.grid.compute()
         cls.spoil(vhost)
         kill_an_executor(cls.grid.services["worker"].pid)
-        for name in ("offpeak_dead_letters_total", "offpeak_executor_deaths_total", "offpeak_units_settled_total"):
+        # A rate needs two samples, and a recorded one a round of the rules more.
+        for name in sorted(queries.recorded()):
             cls.prometheus.wait_for(name)
-        # One more round of everything, so that rates have two samples and rules have seen them.
-        cls.prometheus.wait_for("namespace:offpeak_ledger_fuel:rate1h > 0")
         cls.names = cls.prometheus.names()
 
     @staticmethod
@@ -119,11 +118,6 @@ class Scraped(unittest.TestCase):
         for name, rule in evaluated.items():
             with self.subTest(name):
                 self.assertEqual(rule["health"], "ok", rule.get("lastError"))
-
-    def test_every_record_has_a_value(self):
-        for name in queries.recorded():
-            with self.subTest(name):
-                self.assertIn(name, self.names)
 
     def test_only_what_is_wrong_fires(self):
         self.prometheus.wait_for('ALERTS{alertname="OffpeakDeadLetters", origin="submit"}')
