@@ -81,7 +81,7 @@ def draw_panel(axes, panel, prometheus, span):
             text = scaled(float(found[0]["value"][1]), unit) if found else "-"
             axes.text(0.5, 0.4, text, fontsize=16, ha="center", va="center")
         else:
-            rows = [" ".join(f"{key}={value}" for key, value in series["metric"].items()) for series in found]
+            rows = [f"{' '.join(series['metric'].values())}: {scaled(float(series['value'][1]), unit)}" for series in found]
             axes.text(0, 0.9, "\n".join(rows), fontsize=7, va="top")
         return
     for target in panel["targets"]:
