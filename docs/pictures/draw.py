@@ -1,8 +1,7 @@
 """Draws the dashboards of deploy/grafana from a real scrape: a grid with two workers computes for some minutes, one of them is
 stopped on the way, and a real Prometheus with our rules watches. What a panel shows is its own query's answer.
 
-    python3 -m venv /tmp/draw && /tmp/draw/bin/pip install -r tests/python/requirements.txt matplotlib==3.11.2
-    target/debug/examples/with-servers /tmp/draw/bin/python docs/pictures/draw.py [MINUTES]
+README.md beside it says how to run it; an argument says for how many minutes.
 """
 
 import math
@@ -34,7 +33,7 @@ FIELDS = {"s": "s", "ops": "/s", "Bps": "B/s", "bytes": "B", "percentunit": "%",
 
 
 def compute(grid, minutes):
-    """Work of three customers, with an hour's ups and downs in a few minutes; the time at which it began."""
+    """Work of three customers for some minutes, and a worker that goes; the time at which it began."""
     begun = time.time()
     end = begun + 60 * minutes
     customers = ["acme", "globex", "initech"]
