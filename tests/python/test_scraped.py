@@ -87,7 +87,7 @@ class Scraped(unittest.TestCase):
                     self.assertTrue(self.found(selector), f"{selector} finds nothing")
 
     def test_every_series_of_the_rules_is_there(self):
-        for _, rule in queries.rules():
+        for rule in queries.rules():
             self.check(rule.get("alert") or rule["record"], rule["expr"])
 
     def test_every_series_of_the_dashboards_is_there(self):
@@ -108,7 +108,7 @@ class Scraped(unittest.TestCase):
     def test_prometheus_evaluates_every_rule(self):
         groups = self.prometheus.api("rules")["groups"]
         evaluated = {rule["name"]: rule for group in groups for rule in group["rules"]}
-        self.assertEqual(set(evaluated), {rule.get("alert") or rule["record"] for _, rule in queries.rules()})
+        self.assertEqual(set(evaluated), {rule.get("alert") or rule["record"] for rule in queries.rules()})
         for name, rule in evaluated.items():
             with self.subTest(name):
                 self.assertEqual(rule["health"], "ok", rule.get("lastError"))
