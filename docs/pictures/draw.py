@@ -1,8 +1,7 @@
 """Draws the dashboards of deploy/grafana from a real scrape: a grid with two workers computes for some minutes, one of them is
 stopped on the way, and a real Prometheus with our rules watches. What a panel shows is its own query's answer.
 
-    python3 -m venv /tmp/draw && /tmp/draw/bin/pip install -r tests/python/requirements.txt matplotlib==3.11.2
-    target/debug/examples/with-servers /tmp/draw/bin/python docs/pictures/draw.py [MINUTES]
+README.md beside it says how to run it; an argument says for how many minutes.
 """
 
 import math
@@ -34,7 +33,7 @@ FIELDS = {"s": "s", "ops": "/s", "Bps": "B/s", "bytes": "B", "percentunit": "%",
 
 
 def compute(grid, minutes):
-    """Work of three customers, with an hour's ups and downs in a few minutes; the time at which it began."""
+    """Work of three customers for some minutes, and a worker that goes; the time at which it began."""
     begun = time.time()
     end = begun + 60 * minutes
     customers = ["acme", "globex", "initech"]
@@ -81,7 +80,7 @@ def draw_panel(axes, panel, prometheus, span):
             text = scaled(float(found[0]["value"][1]), unit) if found else "-"
             axes.text(0.5, 0.4, text, fontsize=16, ha="center", va="center")
         else:
-            rows = [" ".join(f"{key}={value}" for key, value in series["metric"].items()) for series in found]
+            rows = [f"{' '.join(series['metric'].values())}: {scaled(float(series['value'][1]), unit)}" for series in found]
             axes.text(0, 0.9, "\n".join(rows), fontsize=7, va="top")
         return
     for target in panel["targets"]:

@@ -100,7 +100,7 @@ class Dashboards(unittest.TestCase):
 
     def test_recorded_ratios_are_read_rather_than_computed_twice(self):
         used = {name for _, query, _ in queries.targets() for name, _ in queries.selectors(queries.resolved(query))}
-        used |= {name for _, rule in queries.rules() for name, _ in queries.selectors(rule["expr"])}
+        used |= {name for rule in queries.rules() for name, _ in queries.selectors(rule["expr"])}
         self.assertLessEqual(queries.recorded(), used, "a rule records what nobody reads")
 
 

@@ -48,12 +48,12 @@ class Rules(unittest.TestCase):
             self.assertRegex(name, r"^[a-z_]+:offpeak_[a-z0-9_]+:[a-z0-9_]+$")
 
     def test_names_are_there_once(self):
-        names = [rule.get("alert") or rule["record"] for _, rule in queries.rules()]
+        names = [rule.get("alert") or rule["record"] for rule in queries.rules()]
         self.assertEqual(len(names), len(set(names)))
 
     def test_expressions_parse_and_use_what_there_is(self):
         recorded = queries.recorded()
-        for _, rule in queries.rules():
+        for rule in queries.rules():
             for name, _ in queries.selectors(rule["expr"]):
                 with self.subTest(rule=rule.get("alert") or rule["record"], name=name):
                     if name.startswith("rabbitmq_"):
@@ -92,7 +92,7 @@ class Alerts(unittest.TestCase):
         fires, resolves, silent = set(), set(), set()
         alerts = queries.alerts()
         for file in queries.UNIT_TESTS:
-            for group in yaml.safe_load(file.read_text())["tests"]:
+            for group in queries.load(file)["tests"]:
                 looks = [(seconds(look["eval_time"]), bool(look.get("exp_alerts"))) for look in group["alert_rule_test"]]
                 (name,) = {look["alertname"] for look in group["alert_rule_test"]}
                 self.assertTrue(group["name"].startswith(f"{name} "), group["name"])
@@ -113,7 +113,7 @@ class Alerts(unittest.TestCase):
         return self.raw_names(rule["expr"]) <= given
 
     def raw_names(self, expression):
-        records = {rule["record"]: rule["expr"] for _, rule in queries.rules() if "record" in rule}
+        records = {rule["record"]: rule["expr"] for rule in queries.rules() if "record" in rule}
         names = set()
         for name, _ in queries.selectors(expression):
             names |= self.raw_names(records[name]) if name in records else {name}

@@ -15,11 +15,6 @@ import urllib.parse
 import queries
 import scrape
 
-# Selectors that find nothing in a grid that is well, each with the reason.
-NOTHING_THERE = {
-    ("offpeak_unit_wait_seconds_bucket", "60.0"): "Prometheus 3 writes it so",
-}
-
 # A query that shows nothing for so long shows nothing.
 GAP_S = 20
 
@@ -60,17 +55,17 @@ class Scraped(unittest.TestCase):
         cls.grid.compute()
         cls.spoil(vhost)
         kill_an_executor(cls.grid.services["worker"].pid)
-        for name in ("offpeak_dead_letters_total", "offpeak_executor_deaths_total", "offpeak_units_settled_total"):
+        # A rate needs two samples, and a recorded one a round of the rules more.
+        for name in sorted(queries.recorded()):
             cls.prometheus.wait_for(name)
-        # One more round of everything, so that rates have two samples and rules have seen them.
-        cls.prometheus.wait_for("namespace:offpeak_ledger_fuel:rate1h > 0")
         cls.names = cls.prometheus.names()
 
     @staticmethod
     def spoil(vhost):
-        """Sends a submission that nobody can read, which becomes a dead letter."""
+        """Sends a submission that nobody can read, which becomes a dead letter; the broker checks who says to send it."""
+        user = urllib.parse.urlsplit(os.environ["OFFPEAK_TEST_AMQP_URL"]).username or "guest"
         body = {
-            "properties": {"user_id": "guest", "message_id": "spoilt", "type": "offpeak.job.submit.v1"},
+            "properties": {"user_id": user, "message_id": "spoilt", "type": "offpeak.job.submit.v1"},
             "routing_key": "acme", "payload": base64.b64encode(b"\xc1").decode(), "payload_encoding": "base64",
         }
         answer = scrape.management("POST", f"/api/exchanges/{vhost}/offpeak.submit/publish", body)
@@ -87,14 +82,12 @@ class Scraped(unittest.TestCase):
             with self.subTest(where, name=name):
                 self.assertIn(name, self.names)
             for label, operator, value in matchers:
-                if (name, value) in NOTHING_THERE:
-                    continue
                 selector = f"{name}{{{label}{operator}{json.dumps(value)}}}"
                 with self.subTest(where, selector=selector):
                     self.assertTrue(self.found(selector), f"{selector} finds nothing")
 
     def test_every_series_of_the_rules_is_there(self):
-        for _, rule in queries.rules():
+        for rule in queries.rules():
             self.check(rule.get("alert") or rule["record"], rule["expr"])
 
     def test_every_series_of_the_dashboards_is_there(self):
@@ -115,15 +108,10 @@ class Scraped(unittest.TestCase):
     def test_prometheus_evaluates_every_rule(self):
         groups = self.prometheus.api("rules")["groups"]
         evaluated = {rule["name"]: rule for group in groups for rule in group["rules"]}
-        self.assertEqual(set(evaluated), {rule.get("alert") or rule["record"] for _, rule in queries.rules()})
+        self.assertEqual(set(evaluated), {rule.get("alert") or rule["record"] for rule in queries.rules()})
         for name, rule in evaluated.items():
             with self.subTest(name):
                 self.assertEqual(rule["health"], "ok", rule.get("lastError"))
-
-    def test_every_record_has_a_value(self):
-        for name in queries.recorded():
-            with self.subTest(name):
-                self.assertIn(name, self.names)
 
     def test_only_what_is_wrong_fires(self):
         self.prometheus.wait_for('ALERTS{alertname="OffpeakDeadLetters", origin="submit"}')
