@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy/rabbitmq"
 
 # The scripts behind the wrappers in sbin, which change the user and the folders.
-SCRIPTS = [pathlib.Path("/usr/lib/rabbitmq/bin"), pathlib.Path("/opt") / "rabbitmq/sbin"]
+SCRIPTS = [pathlib.Path("/usr/lib/rabbitmq/bin"), pathlib.Path("/opt/rabbitmq/sbin")]
 
 # A node starts in about 5 s on an idle machine; a crowded one takes its time.
 PATIENCE_S = 300

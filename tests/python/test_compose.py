@@ -251,6 +251,7 @@ class Processes(unittest.TestCase):
         server, name = os.environ["OFFPEAK_TEST_DATABASE_URL"], f"offpeak-compose-{os.getpid()}"
         made, printed = run(["psql", "-d", server, "-c", f'create database "{name}"'])
         self.assertEqual(made, 0, printed)
+        self.addCleanup(run, ["psql", "-d", server, "-c", f'drop database "{name}" with (force)'])
         address, _question, options = server.partition("?")
         self.database = address.rsplit("/", 1)[0] + f"/{name}" + (f"?{options}" if options else "")
 
