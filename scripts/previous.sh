@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the command `offpeak` of the version before, for the test of upgrades, as target/previous/offpeak.
-# tests/previous-version names its commit. It is built in the same target folder, so that libraries are compiled once;
-# therefore before the build of this version, which then puts its own command back.
+# tests/previous-version names its commit. It is built in the same target folder, so that libraries are compiled once: before
+# this version, whose build then puts its own command back, and as another version, since cargo tells packages apart by that.
 set -eu
 cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -21,8 +21,9 @@ fi
 source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 git archive "$commit" | tar -x -C "$source"
+sed -i '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/version = "\1-previous"/' "$source/Cargo.toml"
 # An example asks for the libraries' features of tests, as the build of everything does.
-CARGO_TARGET_DIR=$target cargo build --locked --manifest-path "$source/Cargo.toml" --workspace --bin offpeak --example with-servers
+CARGO_TARGET_DIR=$target cargo build --manifest-path "$source/Cargo.toml" --workspace --bin offpeak --example with-servers
 mkdir -p "$built"
 cp "$target/debug/offpeak" "$built/offpeak"
 echo "$commit" > "$built/commit"
