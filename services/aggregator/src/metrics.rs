@@ -65,9 +65,7 @@ impl AggregatorMetrics {
         }
         let help = "Messages parked as dead letters by a service; the broker's own are not among them.";
         let dead_letters = metrics.shared_counter_with("dead_letters_total", help, &["origin"])?;
-        for origin in [Origin::Outcomes] {
-            dead_letters.with_label_values(&[origin.key()]).inc_by(0);
-        }
+        dead_letters.with_label_values(&[Origin::Outcomes.key()]).inc_by(0);
         Ok(Self {
             outcomes: metrics.counter_of("outcomes_total", "Outcomes read, by what they say.", "reason", &OUTCOMES)?,
             settle_seconds: metrics.histogram("settle_seconds", "Settling one batch of outcomes.", &SECONDS)?,

@@ -38,9 +38,7 @@ impl WorkerMetrics {
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
         let help = "Messages parked as dead letters by a service; the broker's own are not among them.";
         let dead_letters = metrics.shared_counter_with("dead_letters_total", help, &["origin"])?;
-        for origin in [Origin::Work] {
-            dead_letters.with_label_values(&[origin.key()]).inc_by(0);
-        }
+        dead_letters.with_label_values(&[Origin::Work.key()]).inc_by(0);
         Ok(Self {
             outcomes: metrics.counter_of(
                 "worker_outcomes_total",
