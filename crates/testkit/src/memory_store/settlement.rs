@@ -259,6 +259,7 @@ fn write_unit(state: &mut State, key: UnitKey, end: Ended) {
         Ended::Split { rest, further, replicas } => {
             unit.end = rest.first;
             unit.bytes.1 = rest.bytes.0;
+            // It has no lanes: its replicas follow.
             job.add_unit(&rest, Micros(0));
             for n in 0..replicas {
                 job.add_due(key.unit, further.saturating_add(n), Micros(0));
