@@ -20,7 +20,7 @@ SCRIPTS = [pathlib.Path("/usr/lib/rabbitmq/bin"), pathlib.Path("/opt/rabbitmq/sb
 # A node starts in about 5 s on an idle machine; a crowded one takes its time.
 PATIENCE_S = 300
 
-# Only what must differ on a machine that runs several nodes: addresses, and where the definitions are.
+# Only what must differ on a machine that runs several nodes: addresses, where the definitions are, and the disk, which may be small.
 OVERRIDES = """\
 listeners.tcp.1 = 127.0.0.1:{amqp}
 management.tcp.ip = 127.0.0.1
@@ -28,6 +28,7 @@ management.tcp.port = {management}
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {prometheus}
 definitions.local.path = {definitions}
+disk_free_limit.absolute = 50MB
 """
 
 

@@ -107,7 +107,6 @@ class Server(unittest.TestCase):
         keys = ["max_message_size", "consumer_timeout", "channel_max", "connection_max", "heartbeat"]
         values = {key: expected[key] for key in [*keys, "cluster_partition_handling"]}
         values["vm_memory_high_watermark"] = expected["vm_memory_high_watermark.relative"]
-        values["disk_free_limit"] = "{mem_relative," + expected["disk_free_limit.relative"] + "}"
         asked = ",".join(f"element(2, application:get_env(rabbit, {key}))" for key in values)
         # One line for each, because each call of rabbitmqctl takes a second.
         asked = f"[{asked}, element(2, application:get_env(ra, wal_max_size_bytes))]"
