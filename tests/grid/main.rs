@@ -12,4 +12,5 @@ mod resume;
 mod scale;
 mod scaling;
 mod services;
+mod top;
 mod upgrade;

@@ -18,6 +18,8 @@ pub mod jobfile;
 pub mod months;
 pub mod outputs;
 pub mod terminal;
+#[cfg(feature = "compiler")]
+pub mod top;
 
 #[cfg(test)]
 mod testing;

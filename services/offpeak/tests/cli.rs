@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command with a help text of its own.
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["run"],
     &["producer"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 21] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "drop"],
+    &["top"],
     &["doctor"],
     &["health"],
     &["bench"],

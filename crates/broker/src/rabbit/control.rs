@@ -48,7 +48,7 @@ impl Control {
         match self.attempt(Step::Inspect(queue)).await {
             Ok(depth) => Ok(depth),
             Err(Failure::Refused(NOT_FOUND, _)) => Ok(None),
-            Err(failure) => Err(self.unreached("depth", queue, failure)),
+            Err(failure) => Err(self.broker_error("depth", queue, failure, self.target.timeout)),
         }
     }
 
@@ -136,11 +136,6 @@ impl Control {
             }),
             Err(_) => Err(Failure::Unreachable(format!("no answer within {:?}", self.target.timeout))),
         }
-    }
-
-    /// What a step that was not done means to who asked for it once.
-    pub(super) fn unreached(&self, operation: &'static str, object: &str, failure: Failure) -> BrokerError {
-        self.broker_error(operation, object, failure, self.target.timeout)
     }
 
     fn broker_error(&self, operation: &'static str, object: &str, failure: Failure, waited: Duration) -> BrokerError {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ports::broker::{BrokerError, Depth};
+use ports::broker::Depth;
 
 use super::control::{Control, Failure, Step};
 use super::errors::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED};
@@ -51,10 +51,13 @@ pub enum ExamineError {
     /// The URL cannot be used.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The broker was not reached, or let the user not in.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
+    /// The broker was not reached, or let the user not in; its last words.
+    #[error("{0}")]
+    Broker(String),
 }
+
+/// What was asked for when the broker did not answer, and why it did not.
+type Unanswered = (String, String);
 
 /// Looks at every exchange and queue of the topology as the URL's user.
 ///
@@ -67,26 +70,26 @@ pub async fn examine(settings: &RabbitSettings, topology: &Topology) -> Result<E
     let done = control.examine(topology, &mut found).await;
     control.close();
     match done {
-        Err(error) if found == Examination::default() => return Err(error.into()),
-        Err(error) => found.stalled = Some(error.to_string()),
+        Err((_, reason)) if found == Examination::default() => return Err(ExamineError::Broker(reason)),
+        Err((object, reason)) => found.stalled = Some(format!("{object}: {reason}")),
         Ok(()) => {}
     }
     Ok(found)
 }
 
 impl Control {
-    async fn examine(&self, topology: &Topology, found: &mut Examination) -> Result<(), BrokerError> {
+    async fn examine(&self, topology: &Topology, found: &mut Examination) -> Result<(), Unanswered> {
         let mut exchanges = Vec::new();
         for exchange in &topology.exchanges {
             let object = format!("exchange {}", exchange.name);
             match self.attempt(Step::FindExchange(&exchange.name)).await {
                 Ok(_) => {
                     let declared = self.attempt(Step::Exchange(exchange)).await;
-                    self.note(found, Right::Configure, (&exchange.name, &object), declared)?;
+                    found.note(Right::Configure, &exchange.name, object, declared)?;
                     exchanges.push(exchange);
                 }
                 Err(Failure::Refused(NOT_FOUND, _)) => found.missing.push(object),
-                Err(failure) => return Err(self.unreached("examine", &object, failure)),
+                Err(failure) => return Err((object, words(failure))),
             }
         }
         for queue in &topology.queues {
@@ -96,39 +99,42 @@ impl Control {
                     found.depths.insert(queue.name.clone(), depth.unwrap_or_default());
                     for (step, right) in [(Step::Queue(queue), Right::Configure), (Step::NoConsumer(&queue.name), Right::Read)] {
                         let done = self.attempt(step).await;
-                        self.note(found, right, (&queue.name, &object), done)?;
+                        found.note(right, &queue.name, object.clone(), done)?;
                     }
                 }
                 Err(Failure::Refused(NOT_FOUND, _)) => found.missing.push(object),
-                Err(failure) => return Err(self.unreached("examine", &object, failure)),
+                Err(failure) => return Err((object, words(failure))),
             }
         }
         // Last, since a broker with an alarm answers no connection that publishes.
         for exchange in exchanges {
             let object = format!("publishing to exchange {}", exchange.name);
             let published = self.attempt(Step::NoMessage(&exchange.name)).await;
-            self.note(found, Right::Write, (&exchange.name, &object), published)?;
+            found.note(Right::Write, &exchange.name, object, published)?;
         }
         Ok(())
     }
+}
 
+impl Examination {
     /// Takes down what a refusal means; an error if the broker did not answer.
-    fn note(
-        &self,
-        found: &mut Examination,
-        right: Right,
-        (name, object): (&str, &str),
-        done: Result<Option<Depth>, Failure>,
-    ) -> Result<(), BrokerError> {
+    fn note(&mut self, right: Right, name: &str, object: String, done: Result<Option<Depth>, Failure>) -> Result<(), Unanswered> {
         match done {
-            Err(Failure::Refused(ACCESS_REFUSED, _)) => found.denied.push(Denied { right, name: name.to_owned() }),
+            Err(Failure::Refused(ACCESS_REFUSED, _)) => self.denied.push(Denied { right, name: name.to_owned() }),
             Err(Failure::Refused(PRECONDITION_FAILED, difference)) if right == Right::Configure => {
-                found.differs.push((object.to_owned(), difference));
+                self.differs.push((object, difference));
             }
             // The refusal that shows that the right is there; or it has just gone.
             Ok(_) | Err(Failure::Refused(..)) => {}
-            Err(failure @ (Failure::Unreachable(_) | Failure::Closed)) => return Err(self.unreached("examine", object, failure)),
+            Err(failure @ (Failure::Unreachable(_) | Failure::Closed)) => return Err((object, words(failure))),
         }
         Ok(())
+    }
+}
+
+fn words(failure: Failure) -> String {
+    match failure {
+        Failure::Refused(_, text) | Failure::Unreachable(text) => text,
+        Failure::Closed => "the connections are closed".to_owned(),
     }
 }

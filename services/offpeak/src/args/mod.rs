@@ -15,7 +15,7 @@ use protocol::CustomerName;
 pub use dead::{ChangeArgs, DeadArgs, DeadCommand, DropArgs, FilterArgs, ListArgs, OriginArg, ReplayArgs, ShowArgs};
 pub use jobs::{CancelArgs, ResultArgs, RunArgs, StatusArgs, SubmitArgs};
 pub use operate::{AppArgs, AppCommand, BenchArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
-pub use watch::{DoctorArgs, HealthArgs, ServiceArg};
+pub use watch::{DoctorArgs, HealthArgs, ServiceArg, TopArgs};
 
 /// Work split over idle computers, checked, put together and metered.
 #[derive(Debug, Parser)]
@@ -79,6 +79,8 @@ pub enum Command {
     App(AppArgs),
     /// Look at messages that could not be used, send them again, remove them
     Dead(DeadArgs),
+    /// Watch jobs, lanes, hosts, rates, dead letters and alarms, live
+    Top(TopArgs),
     /// Examine broker, database and services: what is wrong, and what to do
     Doctor(DoctorArgs),
     /// Ask a service whether it is alive or ready, for health checks

@@ -1,10 +1,12 @@
-//! The arguments of the commands that look at a running grid: health, doctor.
+//! The arguments of the commands that look at a running grid: health, top, doctor.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::BrokerArgs;
+use super::dead::duration;
+use super::{BrokerArgs, StoreArgs};
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]
@@ -92,6 +94,47 @@ pub enum ServiceArg {
     Aggregator,
 }
 
+/// Arguments of `top`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak top --amqp URL --database URL
+  offpeak top --once                     one frame as text, also when piped
+  offpeak top --json | jq .database.said.rates
+  offpeak top --data ./work              the jobs of an `offpeak run --data`
+
+Keys: q ends, arrows or j and k move, s or < and > choose the column that sorts,
+r turns the order, space stops and goes on. What is away is named, with
+since when, and the rest goes on. Rates are of the last minute, from the ledger.")]
+pub struct TopArgs {
+    /// How often everything is read
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one frame as text and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print one snapshot as a JSON object and end
+    #[arg(long, conflicts_with = "once")]
+    pub json: bool,
+    /// The broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// The services' settings file, for the names of pools
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// A view that is renewed more seldom is no live view.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(1);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval > LONGEST_INTERVAL { Err("take an hour at most".to_owned()) } else { Ok(interval) }
+}
+
 fn host_and_port(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
@@ -105,12 +148,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_checked() {
+    fn addresses_and_intervals_are_checked() {
         for good in ["127.0.0.1:9460", "producer.grid.svc:1", "[::1]:9460"] {
             assert_eq!(host_and_port(good).as_deref(), Ok(good));
         }
         for bad in ["", "9460", ":9460", "host:", "host:0", "host:65536", "http://host:80/"] {
             assert!(host_and_port(bad).is_err(), "{bad}");
         }
+        assert_eq!(interval("5s"), Ok(Duration::from_secs(5)));
+        assert!(["0s", "x", "2h"].iter().all(|bad| interval(bad).is_err()));
     }
 }

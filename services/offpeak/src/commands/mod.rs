@@ -11,6 +11,7 @@ mod result;
 mod run;
 mod status;
 mod submit;
+mod top;
 mod usage;
 
 use std::pin::Pin;
@@ -27,6 +28,9 @@ use crate::{bench, grid};
 /// The whole program: reads the arguments, runs the command; the exit code.
 pub fn main() -> ExitCode {
     let Cli { log, command } = Cli::parse();
+    // A log on the screen that it draws on would spoil it.
+    let draws = matches!(command, Command::Top(_)) && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = if draws { "off".to_owned() } else { log };
     let command = match command {
         // They have no runtime, and stderr is their parent's.
         Command::Executor => return grid::executor_main(),
@@ -46,6 +50,7 @@ pub fn main() -> ExitCode {
             AppCommand::Inspect(args) => boxed(async move { app::inspect(&args) }),
         },
         Command::Dead(args) => boxed(dead::dead(args.command)),
+        Command::Top(args) => boxed(top::top(args)),
         Command::Doctor(args) => boxed(doctor::doctor(args)),
         Command::Health(args) => boxed(health::health(args)),
         Command::Bench(args) => boxed(bench::bench(args)),

@@ -34,8 +34,12 @@ pub fn judge(address: &str, known: &Known) -> Vec<Finding> {
         Ok(about) => about,
         Err(reason) => {
             let says = format!("{address} cannot be used: {reason}");
-            let cure = "see that it is up, that address, user, password and database name are right, and that a network policy \
-                lets this machine through";
+            let cure = if address.starts_with("sqlite:") {
+                "name the file of the grid; that of an `offpeak run --data DIR` is sqlite://DIR/grid.db"
+            } else {
+                "see that it is up, that address, user, password and database name are right, and that a network policy lets \
+                 this machine through"
+            };
             return vec![Finding::bad(Level::Wrong, ABOUT, says, cure)];
         }
     };
