@@ -19,6 +19,8 @@ DASHBOARD_FILES = sorted(GRAFANA.glob("*.json"))
 
 # What Grafana puts in before a query is sent; a name that is none of these is a dashboard's own variable.
 INTERVALS = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
+# The parser's names of how a label is compared.
+OPERATORS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
 
 # What the RabbitMQ of every supported version has: read in the sources of 3.10.8, 3.11.28, 3.12.14, 3.13.7, 4.0.9, 4.1.4,
 # 4.2.0 and 4.3.5. Names that come and go (raft_*, alarms_file_descriptor_limit, *_dead_lettered_*) must not be used.
@@ -99,7 +101,7 @@ def selectors(query):
 
     def walk(node):
         if isinstance(node, promql_parser.VectorSelector):
-            matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
+            matchers = [(m.name, OPERATORS[str(m.op)], m.value) for m in node.matchers.matchers]
             found.append((node.name, matchers))
         for part in ("expr", "lhs", "rhs", "vector_selector", "param"):
             child = getattr(node, part, None)
