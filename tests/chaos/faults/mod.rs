@@ -53,7 +53,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("kill -9 of PostgreSQL", SHORT, database::kill),
     fault("all database connections cut", SHORT, database::cut_connections),
     fault("the database restored from a backup", LONG, database::restore),
-    fault("the database restored from before a job's end", SHORT, database::restore_after_the_end),
+    fault("the database restored from before a job's end", LONG, database::restore_after_the_end),
 ];
 
 /// The faults of a grid on a cluster of three nodes, behind one address.
