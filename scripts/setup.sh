@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks: RabbitMQ, PostgreSQL, Prometheus, Python's venv.
+# Installs what the tests need and this machine lacks: RabbitMQ, PostgreSQL, Prometheus, openssl, Python's venv; Java's AMQP
+# client for a JDK.
 # Quiet when nothing is missing. Servers named in OFFPEAK_TEST_AMQP_URL and OFFPEAK_TEST_DATABASE_URL are used
 # instead of installed ones. The packages' own services are not started, and services that run are not touched.
 set -eu
@@ -20,7 +21,13 @@ if [ -z "${OFFPEAK_TEST_DATABASE_URL:-}" ]; then
 fi
 need postgresql-client command -v psql
 need prometheus command -v promtool
+need openssl command -v openssl
 need python3-venv python3 -c 'import venv, ensurepip'
+# The Java client is tried where there is a Java to try it with (4 MB); a JDK of 250 MB is not installed for it.
+if command -v javac >/dev/null 2>&1; then
+    need librabbitmq-client-java any_exists /usr/share/java/amqp-client.jar
+    need libjackson2-databind-java any_exists /usr/share/java/jackson-databind.jar
+fi
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

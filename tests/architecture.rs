@@ -67,6 +67,7 @@ const DOORS: &[(&str, &str)] = &[
     ("sqlx", "store"),
     ("wasmtime", "sandbox"),
     ("rmp-serde", "protocol"),
+    ("ruzstd", "protocol"),
     ("config", "service"),
     ("prometheus", "service"),
     ("ureq", "broker"),

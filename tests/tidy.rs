@@ -12,7 +12,7 @@ const MAX_LINES: usize = 400;
 const NOT_OURS: &[&str] = &[".git", "target", ".venv", ".offpeak", "node_modules", "__pycache__"];
 
 /// Endings of the text files that are looked at.
-const TEXTS: &[&str] = &["rs", "toml", "md", "sh", "yml", "yaml", "py", "h", "c", "js", "sql"];
+const TEXTS: &[&str] = &["rs", "toml", "md", "sh", "yml", "yaml", "py", "h", "c", "js", "java", "sql"];
 
 /// Text files without an ending.
 const NAMED: &[&str] = &["Makefile", "Dockerfile", "run"];

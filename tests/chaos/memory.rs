@@ -9,8 +9,9 @@ use crate::world::World;
 const MOST: u64 = 300 << 20;
 /// And may grow by so much from the first half of a run to the second, where the allocator has settled.
 const GROWTH: u64 = 24 << 20;
-/// Fewer looks say nothing of growth.
-const ENOUGH: usize = 20;
+/// Fewer looks, which are less than two rounds of every fault, say nothing of growth: in the first round services are replaced,
+/// and those in their stead have yet to grow to their size.
+const ENOUGH: usize = 40;
 
 /// What each kind of service took, look by look: the largest of its processes.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! A load balancer before the nodes of a cluster: each connection goes to the first node that takes it, from the next one on.
+//! A load balancer before nodes of the broker: each connection goes to the first node that takes it, from the next one on.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,13 +15,13 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback.
-    pub(crate) fn start(ports: Vec<u16>) -> Self {
+    /// Listens on a free port of loopback; the first connections, so many, are closed as by nodes that are about to start.
+    pub(crate) fn start(ports: Vec<u16>, refused: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let turn = AtomicUsize::new(0);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for client in listener.incoming().flatten().skip(refused) {
                 let first = turn.fetch_add(1, Ordering::Relaxed);
                 let order = (0..ports.len()).map(|offset| ports[(first + offset) % ports.len()]);
                 // Without a node that takes it, the client is dropped, which closes its connection.

@@ -10,6 +10,7 @@ use crate::faults::{CLUSTER_FAULTS, FAULTS, Fault};
 use crate::load::{self, Balance, Kind, Load, Told};
 use crate::memory::Memory;
 use crate::offpeak::{Running, wait_for};
+use crate::say;
 use crate::table::Table;
 use crate::world::{LIMIT, World};
 
@@ -141,7 +142,7 @@ impl Campaign {
     }
 }
 
-/// One fault in the middle of jobs: how long until the next unit was settled, if they were not over, and what came of them.
+/// One fault in the middle of jobs: how long until the next unit was settled, if none was over, and what came of them.
 fn round(
     world: &mut World,
     fault: Fault,
@@ -153,10 +154,14 @@ fn round(
     let begun = wait_for(LIMIT, || jobs[0].settled(world).filter(|settled| *settled >= BEGUN));
     assert!(begun.is_some(), "{}: the job did not begin", fault.name);
     world.set_back = false;
+    world.ended_unread.clear();
     (fault.strike)(world);
     let recovery = recovery(world, fault, &jobs);
     for job in &jobs {
         job.over(world);
+    }
+    if jobs.iter().any(|job| world.ended_unread.contains(&job.id)) {
+        return (None, Balance::default());
     }
     let knows = wait_for(LIMIT, || {
         told.read(world, runtime);
@@ -196,11 +201,6 @@ fn stop(world: World) {
         let ended = Running::end(member.running);
         assert_eq!(ended.code, Some(0), "{}: {ended:?}", member.kind);
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the suite has a main of its own, and its table is for people")]
-fn say(text: &str) {
-    println!("chaos: {text}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the recovery is measured, and a long run has an end; no result depends on it")]

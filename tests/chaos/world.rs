@@ -1,5 +1,6 @@
 //! The world of the suite: a broker and a database of its own, the services as processes, and a hold on each of them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) folder: PathBuf,
     /// Whether the database was set back in this round.
     pub(crate) set_back: bool,
+    /// Jobs that had ended when the broker forgot everything in this round: with it went what their customers had not read.
+    pub(crate) ended_unread: BTreeSet<String>,
 }
 
 impl World {
@@ -57,15 +60,15 @@ impl World {
         let url = brokers[0].vhost("chaos");
         let (base, vhost) = url.rsplit_once('/').expect("a vhost");
         // Services see a cluster as one address, like that of a load balancer.
-        let proxy = (nodes > 1).then(|| Proxy::start(brokers.iter().map(|node| node.address().port()).collect()));
+        let proxy = (nodes > 1).then(|| Proxy::start(brokers.iter().map(|node| node.address().port()).collect(), 0));
         let amqp = match &proxy {
             Some(proxy) => format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", proxy.port),
             None => format!("{base}/{vhost}"),
         };
         let vhost = vhost.to_owned();
         let services = Services::on(&folder, amqp, postgres.fresh_database());
-        let mut world =
-            Self { members: Vec::new(), services, _proxy: proxy, brokers, postgres, vhost, dice, folder, set_back: false };
+        let (members, set_back, ended_unread) = (Vec::new(), false, BTreeSet::new());
+        let mut world = Self { members, services, _proxy: proxy, brokers, postgres, vhost, dice, folder, set_back, ended_unread };
         world.members = (0..MEMBERS.len()).map(|place| world.member(place)).collect();
         world.ready();
         world
@@ -129,6 +132,12 @@ impl World {
     /// The number that a query answers; none while the database is away.
     pub(crate) fn number(&self, query: &str) -> Option<u64> {
         self.sql(query).ok()?.parse().ok()
+    }
+
+    /// The jobs that have ended.
+    pub(crate) fn ended(&self) -> Result<BTreeSet<String>, String> {
+        let ended = self.sql("select encode(id, 'hex')::uuid from jobs where state = 'completed'")?;
+        Ok(ended.lines().map(str::to_owned).collect())
     }
 
     /// Asks the broker's management side about the grid's vhost: `/api/<noun>/<vhost><rest>`.

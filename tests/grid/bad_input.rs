@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use testkit::servers;
+
 use crate::offpeak::{job, module, offpeak, start, tiny_app, wait_for};
 
 #[test]
@@ -71,10 +73,19 @@ fn an_unreachable_broker_or_database_is_named_with_the_way_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = module(folder.path(), "nothing", &tiny_app(""));
     let file = job(folder.path(), "job", &app, "[input]\nrange = [0, 3]\n").display().to_string();
-    let done = offpeak(folder.path(), ["run", &file, "--database", "postgres://u:secret@127.0.0.1:1/x"]);
+    let broker = servers::rabbitmq().vhost("unreachable");
+    let done = offpeak(folder.path(), ["run", &file, "--amqp", &broker, "--database", "postgres://u:secret@127.0.0.1:1/x"]);
     assert!(done.code == Some(3) && done.stderr.contains("127.0.0.1") && !done.stderr.contains("secret"), "{done:?}");
-    let done = offpeak(folder.path(), ["run", &file, "--amqp", "amqp://u:secret@127.0.0.1:1/x"]);
+    let database = format!("sqlite://{}", folder.path().join("grid.db").display());
+    let done = offpeak(folder.path(), ["run", &file, "--amqp", "amqp://u:secret@127.0.0.1:1/x", "--database", &database]);
     assert!(done.code == Some(3) && done.stderr.contains("127.0.0.1") && !done.stderr.contains("secret"), "{done:?}");
+    assert!(!folder.path().join("grid.db").exists(), "the broker comes first");
+    // Of one alone nothing is asked, so that nothing of a grid in operation is touched.
+    for half in [["--amqp", &broker], ["--database", &database]] {
+        let done = offpeak(folder.path(), ["run", &file].into_iter().chain(half));
+        assert!(done.code == Some(2) && done.stderr.contains("unset both variables"), "{done:?}");
+    }
+    assert!(!folder.path().join("grid.db").exists());
 }
 
 /// A small file system is filled, and enlarged again.

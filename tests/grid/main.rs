@@ -8,9 +8,13 @@ mod examples;
 mod health;
 #[path = "../support/offpeak.rs"]
 mod offpeak;
+#[path = "../chaos/proxy.rs"]
+mod proxy;
 mod resume;
 mod scale;
 mod scaling;
 mod services;
+mod tls;
 mod top;
+mod trace;
 mod upgrade;

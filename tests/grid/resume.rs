@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use testkit::servers;
 
-use crate::offpeak::{monte_carlo, offpeak, start, wait_for};
+use crate::offpeak::{Done, Services, monte_carlo, offpeak, start, wait_for};
 
-fn settled(folder: &std::path::Path) -> u64 {
-    let jobs = offpeak(folder, ["status", "--data", "data", "--json"]);
+fn settled(folder: &std::path::Path, place: [&str; 2]) -> u64 {
+    let jobs = offpeak(folder, ["status", place[0], place[1], "--json"]);
     let listed: Value = serde_json::from_str(&jobs.stdout).unwrap_or(Value::Null);
     listed.pointer("/0/items_succeeded").or(listed.pointer("/jobs/0/items_succeeded")).and_then(Value::as_u64).unwrap_or(0)
 }
+
+const DATA: [&str; 2] = ["--data", "data"];
 
 #[test]
 fn interrupted_then_killed_then_done() {
@@ -20,24 +23,61 @@ fn interrupted_then_killed_then_done() {
     let arguments = ["run", &file, "--json", "--data", "data", "--workers", "2", "--out", "out"];
 
     let running = start(folder.path(), arguments);
-    let begun = || (settled(folder.path()) >= 4).then_some(());
+    let begun = || (settled(folder.path(), DATA) >= 4).then_some(());
     wait_for(Duration::from_mins(2), begun).unwrap_or_else(|| panic!("nothing settled: {}", running.stderr()));
     running.signal("-INT");
     let done = running.end();
     assert!(done.code == Some(130) && done.stderr.contains("--data"), "{done:?}");
-    let after_interrupt = settled(folder.path());
+    let after_interrupt = settled(folder.path(), DATA);
 
     let running = start(folder.path(), arguments);
-    let further = || (settled(folder.path()) >= after_interrupt + 10).then_some(());
+    let further = || (settled(folder.path(), DATA) >= after_interrupt + 10).then_some(());
     wait_for(Duration::from_mins(2), further).unwrap_or_else(|| panic!("nothing more settled: {}", running.stderr()));
     running.kill9();
 
-    let done = offpeak(folder.path(), arguments);
+    let summary = completed_as(&undisturbed, &offpeak(folder.path(), arguments));
+    let again = offpeak(folder.path(), arguments).json();
+    assert_eq!((&again["job"], &again["replicas"]), (&summary["job"], &summary["replicas"]), "nothing is computed again");
+}
+
+#[test]
+fn a_run_on_servers_goes_on_after_kill_9() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = monte_carlo(folder.path(), 120, 2, "").display().to_string();
+    let undisturbed = offpeak(folder.path(), ["run", &file, "--json", "--out", "whole"]).json();
+    let (amqp, database) = (servers::rabbitmq().vhost("resumed"), servers::postgres().fresh_database());
+    let arguments = ["run", &file, "--json", "--workers", "2", "--out", "out", "--amqp", &amqp, "--database", &database];
+
+    let running = start(folder.path(), arguments);
+    let begun = || (settled(folder.path(), ["--database", &database]) >= 4).then_some(());
+    wait_for(Duration::from_mins(2), begun).unwrap_or_else(|| panic!("nothing settled: {}", running.stderr()));
+    running.kill9();
+
+    completed_as(&undisturbed, &offpeak(folder.path(), arguments));
+}
+
+#[test]
+fn no_run_begins_on_the_broker_of_a_grid() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = monte_carlo(folder.path(), 4, 2, "").display().to_string();
+    let services = Services::new(folder.path(), "beside");
+    let producer = services.start("producer", &[]);
+    producer.ready();
+    let other = format!("sqlite://{}", folder.path().join("other.db").display());
+    let arguments = ["run", &file, "--amqp", &services.amqp, "--database", &other];
+    let beside = offpeak(folder.path(), arguments);
+    assert!(beside.code == Some(2) && beside.stderr.contains("hand it the job with `offpeak submit`"), "{beside:?}");
+    assert!(!folder.path().join("other.db").exists(), "nothing was opened");
+    producer.kill9();
+    assert_eq!(offpeak(folder.path(), arguments).code, Some(0));
+}
+
+/// A run's summary, which says of the job what that of the undisturbed run says.
+fn completed_as(undisturbed: &Value, done: &Done) -> Value {
     assert_eq!(done.code, Some(0), "{done:?}");
     let summary = done.json();
     for same in ["output_digest", "items_digest", "fuel", "items_succeeded"] {
         assert_eq!(summary[same], undisturbed[same], "{same}");
     }
-    let again = offpeak(folder.path(), arguments).json();
-    assert_eq!((&again["job"], &again["replicas"]), (&summary["job"], &summary["replicas"]), "nothing is computed again");
+    summary
 }

@@ -31,14 +31,19 @@ fn ten_million_items_take_no_memory() {
 fn a_job_past_its_deadline_is_certified_to_its_last_item() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = module(folder.path(), "nothing", &tiny_app(""));
-    let file =
-        job(folder.path(), "endless", &app, "deadline = 2\n[input]\nrange = [0, 1000000000000]\n[unit]\nmax_items = 100000\n");
-    let done = offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()]);
-    assert_eq!(done.code, Some(1), "{done:?}");
-    let summary = done.json();
+    let ended = |deadline: u32| {
+        let rest = "[input]\nrange = [0, 1000000000000]\n[unit]\nmax_items = 100000\n";
+        let file = job(folder.path(), "endless", &app, &format!("deadline = {deadline}\n{rest}"));
+        let args = ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), "out".as_ref()];
+        let done = offpeak(folder.path(), args);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        Some(done.json()).filter(|summary| summary["items_succeeded"] != 0)
+    };
+    // A busy machine may take longer for the first unit.
+    let summary = [2, 8, 32].into_iter().find_map(ended).expect("some items before the deadline");
     let count = |name: &str| summary[name].as_u64().expect("a count");
     assert_eq!(summary["state"], "expired");
-    assert!(count("items_succeeded") > 0 && count("items_cancelled") > 0, "{summary}");
+    assert!(count("items_cancelled") > 0, "{summary}");
     assert_eq!(count("items_succeeded") + count("items_failed") + count("items_cancelled"), count("items_submitted"));
     assert_eq!(summary["items_digest"], summary["output_digest"]);
     let outputs = std::fs::read_to_string(folder.path().join("out/outputs.jsonl")).expect("the outputs agree with the digest");

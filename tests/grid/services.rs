@@ -6,6 +6,7 @@ use serde_json::Value;
 use testkit::servers;
 
 use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, start, wait_for};
+use crate::proxy::Proxy;
 
 pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
@@ -130,6 +131,51 @@ fn a_service_waits_for_a_broker_and_a_database_that_are_away() {
         let ended = running.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
+}
+
+#[test]
+fn a_command_waits_for_a_broker_that_is_about_to_be_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = monte_carlo(folder.path(), 4, 2, "").display().to_string();
+    let services = Services::new(folder.path(), "starting");
+    let producer = services.start("producer", &[]);
+    producer.ready();
+    // More than those of the publisher, which tries by itself.
+    let refused = 6;
+    let (port, proxied) = (servers::rabbitmq().port(), Proxy::start(vec![servers::rabbitmq().port()], refused).port);
+    let url = services.amqp.replace(&format!(":{port}/"), &format!(":{proxied}/"));
+    assert_ne!(url, services.amqp);
+    let submitted = services.begin_with(&["submit", &file], &[("OFFPEAK__AMQP__URL", &url)]).end();
+    assert_eq!(submitted.code, Some(0), "{submitted:?} {}", producer.stderr());
+    assert_eq!(submitted.stderr.matches("trying for 15s").count(), 1, "{submitted:?}");
+}
+
+#[test]
+fn where_every_message_must_name_its_user_operators_still_end_jobs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = monte_carlo(folder.path(), 120, 2, "").display().to_string();
+    let services = Services::new(folder.path(), "named");
+    let running =
+        [services.start("producer", &[("OFFPEAK__PRODUCER__REQUIRE_USER_ID", "true")]), services.start("aggregator", &[])];
+    running.iter().for_each(Running::ready);
+    let refused = services.offpeak(&["submit", &file, "--customer", "somebody"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("user_id"), "{refused:?}");
+
+    let login = services.amqp.strip_prefix("amqp://").and_then(|rest| rest.split(':').next()).expect("a user");
+    let submitted = services.offpeak(&["submit", &file, "--customer", login, "--json"]);
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let id = submitted.json()["job"].as_str().expect("job").to_owned();
+    for (command, told) in [
+        ("pause", " rests: "),
+        ("resume", " goes on\n"),
+        ("cancel", " is cancelled: 0 items were computed, 120 were not\n"),
+        ("cancel", " has ended already\n"),
+    ] {
+        let done = offpeak(folder.path(), [command, &id, "--database", &services.database]);
+        assert!(done.code == Some(0) && done.stdout.contains(told), "{done:?}");
+    }
+    let named = services.offpeak(&["resume", &id, "--amqp", &services.amqp]);
+    assert!(named.code == Some(0) && named.stdout.contains("has ended already"), "scripts may name the broker: {named:?}");
 }
 
 #[test]

@@ -23,7 +23,9 @@ fn a_working_grid_is_shown_with_jobs_lanes_hosts_and_rates() {
     let submitted = services.offpeak(&["submit", &file, "--json"]);
     let id = submitted.json()["job"].as_str().expect("a job").to_owned();
 
-    let working = || Some(picture(&services)).filter(|picture| picture["database"]["said"]["rates"]["units_per_10_s"] != 0);
+    let rate = |picture: &Value| picture["database"]["said"]["rates"]["units_per_10_s"].as_u64();
+    // Either may be late at a look, on a busy machine.
+    let working = || Some(picture(&services)).filter(|seen| rate(seen) > Some(0) && seen["broker"]["said"].is_object());
     let seen = wait_for(LIMIT, working).unwrap_or_else(|| panic!("no rate: {}", picture(&services)));
     let said = &seen["database"]["said"];
     let job = said["jobs"].as_array().expect("jobs").iter().find(|job| job["job"] == id.as_str()).expect("the job");
@@ -34,8 +36,8 @@ fn a_working_grid_is_shown_with_jobs_lanes_hosts_and_rates() {
     assert_eq!((workers.sum::<u64>(), queues["outcomes"].as_array().map(Vec::len)), (1, Some(4)), "{seen}");
     assert_eq!(seen["alarms"], Value::Array(Vec::new()), "{seen}");
 
-    let frame = services.offpeak(&["top", "--once"]);
-    assert_eq!(frame.code, Some(0), "{frame:?}");
+    let frame = || Some(services.offpeak(&["top", "--once"])).filter(|frame| frame.code == Some(0));
+    let frame = wait_for(LIMIT, frame).expect("a frame of all");
     for part in ["database up  broker up", "units/s", "local", "pool open", "pool trusted", "0 dead letters"] {
         assert!(frame.stdout.contains(part), "{part} is not in\n{}", frame.stdout);
     }

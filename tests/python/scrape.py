@@ -80,7 +80,7 @@ def program():
     return str(path)
 
 
-def wait_for(what, look, patience_s=PATIENCE_S):
+def wait_for(what, look, patience_s=PATIENCE_S, every_s=0.05):
     """Looks until there is something true, and returns it; `what` names it if there never is."""
     end = time.monotonic() + patience_s
     while True:
@@ -89,7 +89,7 @@ def wait_for(what, look, patience_s=PATIENCE_S):
             return found
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {patience_s} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def get(url, patience_s=5):
@@ -148,7 +148,8 @@ class Service(Process):
     def _address(self):
         self.check()
         _, found, rest = self.output().partition("admin http listens on ")
-        words = rest.split()
+        # In a log of JSON the text ends with its quotation mark.
+        words = rest.replace('"', " ").split()
         return words[0] if found and words and "\n" in rest else None
 
     def get(self, path):
@@ -219,9 +220,10 @@ class Grid:
         """How a job stands, as `offpeak status --json` tells."""
         return json.loads(self.command("status", job, "--json", codes=(0, 1)))
 
-    def ended(self, job):
+    def ended(self, job, patience_s=PATIENCE_S):
         """Waits for a job's end; how it stands then."""
-        wait_for(f"the end of job {job}", lambda: self.job(job)["state"] != "running")
+        # Each look is a process, which takes computing from the job.
+        wait_for(f"the end of job {job}", lambda: self.job(job)["state"] != "running", patience_s, every_s=0.3)
         return self.job(job)
 
     def compute(self):
@@ -370,12 +372,16 @@ def fresh_vhost():
     return base._replace(path=f"/{name}").geturl()
 
 
-def management(method, path, body=None):
-    """Asks RabbitMQ's management side: OFFPEAK_TEST_MANAGEMENT_URL, by default port 15672 of the broker's host."""
+def management_url():
+    """RabbitMQ's management side: OFFPEAK_TEST_MANAGEMENT_URL, by default port 15672 of the broker's host."""
     amqp = urllib.parse.urlsplit(variable("OFFPEAK_TEST_AMQP_URL"))
     login = amqp.netloc.rpartition("@")[0] or "guest:guest"
-    by_default = f"http://{login}@{amqp.hostname}:15672"
-    url = urllib.parse.urlsplit(os.environ.get("OFFPEAK_TEST_MANAGEMENT_URL") or by_default)
+    return os.environ.get("OFFPEAK_TEST_MANAGEMENT_URL") or f"http://{login}@{amqp.hostname}:15672"
+
+
+def management(method, path, body=None):
+    """Asks RabbitMQ's management side."""
+    url = urllib.parse.urlsplit(management_url())
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
     plain = f"{url.scheme}://{url.hostname}:{url.port}"
     passwords.add_password(None, plain, url.username, url.password, is_authenticated=True)
@@ -385,6 +391,13 @@ def management(method, path, body=None):
     request = urllib.request.Request(f"{plain}{path}", data, headers, method=method)
     with opener.open(request, timeout=20) as answer:
         return answer.read().decode()
+
+
+def sql(database, statement):
+    """The rows of a statement, each a list of texts."""
+    command = ["psql", "--no-psqlrc", "-At", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def main():

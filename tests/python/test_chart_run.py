@@ -85,10 +85,10 @@ class Run(unittest.TestCase):
         cluster = kubelet.Cluster(self.folder, chart.objects(chart.SECRETS), secrets)
         containers = self.started(cluster)
         self.assertEqual(len(containers), 4)
-        # Without tables: alive, so that nothing is restarted, but not ready.
+        # Without tables: alive, but neither started, since there is something to be done, nor ready.
         first = containers[0]
         scrape.wait_for("the missing tables to be told", lambda: "offpeak migrate" in first.output())
-        self.assertEqual([first.probe(name) for name in ("startup", "liveness", "readiness")], [200, 200, 503])
+        self.assertEqual([first.probe(name) for name in ("startup", "liveness", "readiness")], [503, 200, 503])
         self.migrate(cluster)
         for container in containers:
             container.ready()
@@ -97,8 +97,10 @@ class Run(unittest.TestCase):
         # As the notes say.
         notes = chart.files(chart.SECRETS)["templates/NOTES.txt"].replace("\\\n", " ")
         commands = re.findall(r"exec deployment/demo-offpeak-producer -- (.*)", notes)
-        self.assertEqual(len(commands), 2)
-        for line in commands:
+        self.assertEqual(len(commands), 3)
+        # The last needs an administrator of the broker and a name: test_customer.py tries it.
+        self.assertIn("offpeak customer add NAME", commands[2])
+        for line in commands[:2]:
             line = line.replace("/tmp", self.folder).replace(kubelet.EXAMPLES, str(chart.ROOT / "examples"))
             words = line.replace("/usr/local/bin", str(kubelet.binary().parent)).split()
             done = cluster.run(of(cluster.found, "producer"), words)
@@ -231,7 +233,8 @@ class Settings(unittest.TestCase):
                     with self.subTest(name, deployment=document["metadata"]["name"]):
                         container = cluster.start(document)
                         try:
-                            # With a broker that is away: alive, so that nothing is restarted, but not ready.
+                            # With a broker and a database that are away: started and alive, so that nothing is restarted, but not ready.
+                            scrape.wait_for("it to start", lambda: container.probe("startup") == 200)
                             self.assertEqual(container.probe("liveness"), 200)
                             self.assertEqual(container.probe("readiness"), 503)
                         finally:

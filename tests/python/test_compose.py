@@ -15,6 +15,8 @@ import tempfile
 import tomllib
 import unittest
 
+import pika
+
 import compose
 import rabbitmq
 from rabbitmq import ROOT
@@ -174,7 +176,9 @@ def definitions(service):
             if target.startswith("/etc/offpeak/") and target.endswith(".json"):
                 # The server that Debian has is of the older generation.
                 source = str(source).replace("definitions-3.12", "definitions-3.10")
-                shutil.copy(ROOT / source, given / pathlib.PurePosixPath(target).name)
+                here = given / pathlib.PurePosixPath(target).relative_to("/etc/offpeak")
+                here.parent.mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, here)
         env = {**os.environ, **service["environment"], "DEFINITIONS_FROM": str(given), "DEFINITIONS_TO": str(folder)}
         shell, script, *server = service["command"]
         assert (shell, script, server) == ("sh", "/etc/offpeak/rabbitmq.sh", ["docker-entrypoint.sh", "rabbitmq-server"])
@@ -275,9 +279,62 @@ class Processes(unittest.TestCase):
             result = "".join(file.read_text() for file in out.iterdir() if file.name.startswith("result"))
             self.assertIn(str(sum(map(int, numbers))), result)
 
+            self.messages_must_name_their_user(grid)
+            self.more_customers_can_be_made(grid)
+
             # Ends as `docker compose down` does: those first on whom nobody waits.
             for name, process, _env in reversed(grid.processes):
                 self.assertEqual(rabbitmq.stop(process), 0, f"{name}\n{grid.logs()}")
+
+    def offpeak(self, grid, *arguments, **env):
+        """The command line on the host, as JSON lines."""
+        env = grid.env(compose.of_host() | env)
+        code, printed = run([binary(), *arguments, "--json"], env=env, cwd=self.folder)
+        self.assertEqual(code, 0, printed + grid.logs())
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def messages_must_name_their_user(self, grid):
+        """One without user_id is refused; one that was parked is sent again by the operator, and is the customer's still."""
+        host = compose.of_host()
+        name, password = host["OFFPEAK_CUSTOMER"], host["CUSTOMER_PASSWORD"]
+        channel = pika.BlockingConnection(pika.URLParameters(grid.node.url(name, password))).channel()
+        channel.confirm_delivery()
+        kind = {"type": "offpeak.job.submit.v1", "content_type": "application/json"}
+
+        def answer(correlation):
+            while (reply := channel.basic_get(f"offpeak.customer.{name}.results", auto_ack=True))[0]:
+                if reply[1].correlation_id == correlation:
+                    return json.loads(reply[2])
+            return None
+
+        def submit(number, **more):
+            properties = pika.BasicProperties(message_id=number, correlation_id=number, **kind, **more)
+            channel.basic_publish("offpeak.submit", name, b"{}", properties, mandatory=True)
+            return rabbitmq.wait_for("a problem", lambda: answer(number))
+
+        problem = submit("unnamed")
+        self.assertEqual((problem["status"], problem["code"]), (403, "user-id-required"))
+        self.assertIn(f"set it to {name}", problem["detail"])
+
+        problem = submit("unreadable", user_id=name)
+        self.assertEqual(problem["code"], "undecodable")
+        amqp = f"amqp://offpeak-operator:{host['OPERATOR_PASSWORD']}@127.0.0.1:5672/%2f"
+
+        def parked(attempts):
+            letters = self.offpeak(grid, "dead", "list", OFFPEAK__AMQP__URL=amqp)
+            return next((one for one in letters if one["id"] == "unreadable" and one["attempts"] == attempts), None)
+
+        letter = rabbitmq.wait_for("the dead letter", lambda: parked(1))
+        self.offpeak(grid, "dead", "replay", "unreadable", OFFPEAK__AMQP__URL=amqp)
+        again = rabbitmq.wait_for("its second death", lambda: parked(2))
+        self.assertEqual((again["user"], again["cause"]), (name, letter["cause"]))
+        channel.connection.close()
+
+    def more_customers_can_be_made(self, grid):
+        (before,) = self.offpeak(grid, "customer", "list")
+        self.assertEqual([(one["customer"], one["differences"]) for one in before], [(compose.of_host()["OFFPEAK_CUSTOMER"], [])])
+        (added,) = self.offpeak(grid, "customer", "add", "acme", "--weight", "3")
+        self.assertEqual((added["created"], added["differences"], added["weight"]), (True, [], 3))
 
 
 if __name__ == "__main__":

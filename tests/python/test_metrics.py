@@ -193,13 +193,13 @@ class Backlog(unittest.TestCase):
                 return sum(families(grid.text(name))["offpeak_unit_seconds"].value("_sum") for name in workers)
             def backlog():
                 return families(grid.text("producer"))["offpeak_backlog_seconds"].value(pool="open")
-            job = grid.submit(items=600, paths=8192)
+            job = grid.submit(items=2000, paths=8192)
             scrape.wait_for("the first units", lambda: grid.job(job)["items_succeeded"] >= 40)
             before = backlog()
             scrape.wait_for("a look at the load", lambda: backlog() != before)
             said, at = backlog(), spent()
             self.assertGreater(said, 0, "the job was over before the load was looked at")
-            grid.ended(job)
+            grid.ended(job, patience_s=900)
             really = spent() - at
             scrape.wait_for("an empty backlog", lambda: backlog() == 0)
             # A busy machine computes now faster, now slower, and what was on its way counts whole.

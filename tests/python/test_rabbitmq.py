@@ -33,7 +33,7 @@ def shipped(folder):
         shutil.copy(DEPLOY / name, folder / f"{number}0-{name}")
     users = [
         {"name": "offpeak-producer", "password": PASSWORD, "tags": ["monitoring"]},
-        {"name": "offpeak-worker", "password": PASSWORD, "tags": []},
+        {"name": "offpeak-worker-open", "password": PASSWORD, "tags": []},
         {"name": "offpeak-operator", "password": PASSWORD, "tags": ["monitoring"]},
         {"name": "acme", "password": PASSWORD, "tags": []},
         {"name": "admin", "password": PASSWORD, "tags": ["administrator"]},
@@ -125,7 +125,10 @@ class Server(unittest.TestCase):
         for kind in ("permissions", "topic_permissions"):
             given = [one for name in ("users.json", "customer.json") for one in read(name).get(kind, [])]
             self.assertCountEqual(found[kind], given)
-        names = {user["name"] for user in found["users"]}
+        # Limits outlive a file that gives a password only.
+        limits = {user["name"]: user["limits"] for user in found["users"]}
+        self.assertEqual(limits["acme"], read("customer.json")["users"][0]["limits"])
+        names = set(limits)
         self.assertNotIn("guest", names, "definitions take the place of the default user")
 
     def test_who_has_no_password_does_not_come_in(self):
@@ -152,7 +155,7 @@ class Server(unittest.TestCase):
             channel = self.refused(403, channel, action)
 
     def test_a_worker_takes_work_and_gives_outcomes_and_no_more(self):
-        channel = self.connect("offpeak-worker")
+        channel = self.connect("offpeak-worker-open")
         channel.queue_declare("offpeak.worker.host-1", exclusive=True)
         channel.basic_get("offpeak.work.open.0", auto_ack=True)
         channel.basic_publish("offpeak.outcomes", "0", b"outcome", mandatory=True)
@@ -160,6 +163,7 @@ class Server(unittest.TestCase):
             lambda open: open.basic_get("offpeak.outcomes.0"),
             lambda open: open.basic_get("offpeak.submit"),
             lambda open: open.basic_publish("offpeak.work", "open.0", b"unit"),
+            lambda open: open.basic_publish("offpeak.dead", "submit", b"letter"),
             lambda open: open.basic_publish("offpeak.submit", "acme", b"job"),
             lambda open: open.queue_declare("offpeak.work.open.9", durable=True),
             lambda open: open.queue_delete("offpeak.work.open.0"),

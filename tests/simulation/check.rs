@@ -26,6 +26,9 @@ pub(crate) async fn unrest(grid: &Grid, mailbox: &Mailbox, plan: &Plan) -> Optio
         if !letters.has_ended(job) {
             return Some(format!("{} of {} has no terminal reply", job.submission, job.customer));
         }
+        if !letters.done.contains(&job.submission) {
+            return Some(format!("{} of {} is not yet done with", job.submission, job.customer));
+        }
     }
     if let Some(job) = grid.store.all_jobs().iter().find(|job| !job.state.is_terminal()) {
         return Some(format!("job {} ({}) is still running: {:?}, {:?}", job.id, job.submission, job.units, job.last_reason));
@@ -207,17 +210,16 @@ impl Case<'_> {
         }
     }
 
-    /// Parts without a gap, in item order, that are what the certificate says.
+    /// Parts that were sent and fetched, without a gap and in item order, are what the certificate says.
     fn parts(&self, completed: &Completed, wrong: &mut Vec<String>) {
-        if self.job.spec.delivery != Delivery::Parts || completed.state != JobState::Completed || self.plan.restores() {
+        let delivery = self.job.spec.delivery;
+        let has_all = delivery != Delivery::Stored || self.job.habits.fetches;
+        if !has_all || completed.state != JobState::Completed || self.plan.restores() {
             return;
         }
         let mut chain = OutputChain::default();
-        let mut next = 0;
-        for number in 0..completed.parts {
-            let Some(part) = self.letters.parts.get(&(self.report.id, number)) else {
-                return wrong.push(format!("part {number} of {} never came", completed.parts));
-            };
+        let (mut next, mut number) = (0, 0);
+        while let Some(part) = self.letters.parts.get(&(self.report.id, number)) {
             let Ok(entries) = frame::results(&part.output) else { return wrong.push(format!("part {number} is no frame")) };
             if part.first != next {
                 wrong.push(format!("part {number} begins at item {}, not {next}", part.first));
@@ -229,9 +231,16 @@ impl Case<'_> {
                     Entry::Failed(_) => chain.failed(),
                 }
             }
+            number += 1;
+        }
+        if number < completed.parts {
+            wrong.push(format!("part {number} of {} never came", completed.parts));
+        }
+        if delivery == Delivery::Whole && number > 1 {
+            wrong.push(format!("a whole job came as {number} parts"));
         }
         if chain.digest() != completed.certificate.output_digest {
-            wrong.push("its parts are not what its certificate says".to_owned());
+            wrong.push(format!("its {number} parts are not what its certificate says ({delivery:?}, {completed:?})"));
         }
     }
 

@@ -165,8 +165,12 @@ impl Grid {
             max_unit_ms: 2_000,
             replica_deadline_ms: 20_000,
             idle_ms: 250,
+            require_user_id: true,
+            operator: String::new(),
             pools: BTreeMap::from([(pool(), PoolSettings { lanes: self.lanes })]),
             shards: self.shards,
+            rates: None,
+            results_days: 30,
         };
         Producer {
             name,
@@ -177,12 +181,14 @@ impl Grid {
             clock: parts.clock,
             settings: Arc::new(settings),
             metrics: self.producing.clone(),
+            standings: producer::Standings::default(),
             ready: Readiness::new().check("admission"),
         }
     }
 
     fn aggregator(&self, parts: Parts) -> Aggregator {
-        let settings = AggregatorSettings { batch: 50, sweep_ms: 1_000, relay_ms: 500, mirror_ms: 60_000 };
+        let settings =
+            AggregatorSettings { batch: 50, sweep_ms: 1_000, relay_ms: 500, mirror_ms: 60_000, rates: None, results_days: 30 };
         Aggregator {
             broker: Arc::new(parts.network),
             store: Arc::new(parts.database),

@@ -7,11 +7,14 @@ mod customer;
 mod grid;
 mod plan;
 mod run;
+mod seen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use testkit::simulator::Broken;
+
+use crate::seen::Seen;
 
 /// Runs of `make test`.
 const SEEDS: u64 = 1_000;
@@ -35,16 +38,16 @@ fn regressions() -> Vec<u64> {
     lines.map(|line| line.split_whitespace().next().and_then(|seed| seed.parse().ok()).expect("a seed")).collect()
 }
 
-/// Runs a seed; what is wrong with it.
-fn fault_of(seed: u64) -> Option<String> {
-    let first = match run::run(seed, None, false) {
-        Ok(first) => first,
-        Err(error) => return Some(format!("seed {seed}: {error}")),
-    };
-    let again = seed.is_multiple_of(TWICE).then(|| run::run(seed, None, false));
-    again
-        .filter(|again| *again != Ok(first.clone()))
-        .map(|again| format!("seed {seed} is not one run: {first:?}, then {again:?}"))
+/// Runs a seed; what it met, or what is wrong with it.
+fn check(seed: u64) -> Result<Seen, String> {
+    let first = run::run(seed, None, false).map_err(|error| format!("seed {seed}: {error}"))?;
+    if seed.is_multiple_of(TWICE) {
+        let again = run::run(seed, None, false);
+        if again.as_ref() != Ok(&first) {
+            return Err(format!("seed {seed} is not one run: {first:?}, then {again:?}"));
+        }
+    }
+    Ok(first.seen)
 }
 
 #[test]
@@ -56,17 +59,21 @@ fn every_seed_comes_to_rest_with_everything_in_order() {
     }
     let kept = regressions();
     let seeds: Vec<u64> = kept.into_iter().chain(0..chosen("OFFPEAK_SIM_SEEDS").unwrap_or(SEEDS)).collect();
-    let (next, faults) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (next, found) = (AtomicU64::new(0), Mutex::new((Seen::default(), Vec::new())));
     let work = || {
         loop {
             let place = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("fits");
             let Some(seed) = seeds.get(place) else { return };
-            if let Some(fault) = fault_of(*seed) {
-                tell(&fault);
-                let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
-                faults.push(fault);
-                if faults.len() >= ENOUGH {
-                    next.store(u64::MAX / 2, Ordering::Relaxed);
+            let checked = check(*seed);
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match checked {
+                Ok(met) => found.0 = found.0.and(met),
+                Err(fault) => {
+                    tell(&fault);
+                    found.1.push(fault);
+                    if found.1.len() >= ENOUGH {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
                 }
             }
         }
@@ -77,9 +84,11 @@ fn every_seed_comes_to_rest_with_everything_in_order() {
             scope.spawn(work);
         }
     });
-    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (seen, faults) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     let way_out = "run one with its trace: OFFPEAK_SIM_SEED=... cargo test -p offpeak-tests --test simulation -- --nocapture";
     assert!(faults.is_empty(), "{} seeds fail; {way_out}", faults.len());
+    tell(&format!("{} seeds met {seen:?}", seeds.len()));
+    assert!(seen.is_all() || seeds.len() < usize::try_from(SEEDS).expect("fits"), "not all of it came up: {seen:?}");
 }
 
 #[expect(clippy::print_stdout, reason = "a fault is told when it is found, not when all seeds have run")]

@@ -11,6 +11,8 @@ use testkit::simulator::{App, Dice, Nature, Weather};
 const SUBMISSIONS_MS: u64 = 20_000;
 /// The largest quorum of a job.
 const MAX_QUORUM: u64 = 3;
+/// Customers' habits come from dice of their own, so that seeds that failed once are still what they were.
+const HABITS: u64 = 0x6861_6269_7473;
 /// So many lanes have honest hosts at least.
 const LANES: u16 = 3;
 
@@ -27,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) skew_ms: u64,
     pub(crate) jobs: Vec<JobPlan>,
     pub(crate) weather: Weather,
+    /// Customers who do not read from then until then, so that their queues fill.
+    pub(crate) sleeps: Vec<(CustomerName, Duration, Duration)>,
     /// What happens when, in order.
     pub(crate) faults: Vec<(Duration, Fault)>,
     /// From then on nothing goes wrong any more.
@@ -56,6 +60,20 @@ pub(crate) struct JobPlan {
     /// Submitted once more, as a customer does who is not sure.
     pub(crate) again_at: Option<Duration>,
     pub(crate) cancel_at: Option<Duration>,
+    pub(crate) habits: Habits,
+}
+
+/// What a customer does with a job beyond submitting it and asking for its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Habits {
+    /// Lets it rest from then until then.
+    pub(crate) rests: Option<(Duration, Duration)>,
+    /// Fetches all its parts when it has ended, whatever came before.
+    pub(crate) fetches: bool,
+    /// Parts asked for at once.
+    pub(crate) page: u32,
+    /// Then lets its results go.
+    pub(crate) releases: bool,
 }
 
 /// Something that goes wrong at a certain time.
@@ -102,14 +120,20 @@ impl Plan {
             job.spec.max_failures += u16::try_from(liars).expect("few");
             job
         });
-        let jobs: Vec<JobPlan> = jobs.collect();
+        let mut jobs: Vec<JobPlan> = jobs.collect();
         let calm_at = millis(dice.between(20_000, 60_000));
         let processes = producers + aggregators + hosts.len();
         let faults = faults(&mut dice, processes, calm_at);
         let skew_ms = if dice.happens(500) { 100 } else { dice.between(1_000, 180_000) };
-        let weather = weather(&mut dice);
+        let mut weather = weather(&mut dice);
         let shards = u16::try_from(dice.between(1, 4)).expect("small");
-        Self { seed, dice, producers, aggregators, lanes, shards, hosts, skew_ms, jobs, weather, faults, calm_at }
+        let mut habits = Dice::new(seed ^ HABITS);
+        weather.unread = if habits.happens(300) { habits.between(1, 500) } else { 0 };
+        for job in &mut jobs {
+            job.take_habits(&mut habits);
+        }
+        let sleeps = sleeps(&mut habits, &jobs);
+        Self { seed, dice, producers, aggregators, lanes, shards, hosts, skew_ms, jobs, weather, sleeps, faults, calm_at }
     }
 
     /// Whether the store forgets something in this run.
@@ -156,6 +180,7 @@ fn weather(dice: &mut Dice) -> Weather {
         reorder: sometimes(500),
         store_fails: sometimes(60),
         store_unknown: sometimes(60),
+        unread: 0,
         host_trouble: sometimes(100),
     }
 }
@@ -224,7 +249,36 @@ fn job(dice: &mut Dice, number: u64, customer: u64, quorum: u8) -> JobPlan {
         submit_at,
         again_at: dice.happens(300).then_some(later),
         cancel_at: (ends_early == 1).then_some(later),
+        habits: Habits::default(),
     }
+}
+
+impl JobPlan {
+    fn take_habits(&mut self, dice: &mut Dice) {
+        if self.spec.delivery == Delivery::Stored && dice.happens(500) {
+            self.spec.delivery = Delivery::Whole;
+        }
+        let rests_at = self.submit_at + millis(dice.between(0, 20_000));
+        let rests = (rests_at, rests_at + millis(dice.between(0, 30_000)));
+        self.habits = Habits {
+            rests: dice.happens(200).then_some(rests),
+            fetches: dice.happens(400),
+            page: u32::try_from(dice.between(1, 20)).expect("small"),
+            releases: dice.happens(300),
+        };
+    }
+}
+
+/// Some customers do not read for a while.
+fn sleeps(dice: &mut Dice, jobs: &[JobPlan]) -> Vec<(CustomerName, Duration, Duration)> {
+    let mut sleeps = Vec::new();
+    for job in jobs {
+        let from = job.submit_at + millis(dice.between(0, 10_000));
+        if dice.happens(200) {
+            sleeps.push((job.customer.clone(), from, from + millis(dice.between(1_000, 40_000))));
+        }
+    }
+    sleeps
 }
 
 /// The pool of all simulated machines.

@@ -1,5 +1,6 @@
 //! One run: the plan's faults as time passes, then calm, then the grid must come to rest with everything in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::check;
 use crate::customer::{Errand, Mailbox};
 use crate::grid::Grid;
 use crate::plan::{Fault, Plan, pool};
+use crate::seen::Seen;
 
 /// Time moves on in steps of this.
 const TICK: Duration = Duration::from_millis(250);
@@ -36,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) trace: (u64, u64),
     /// How long it took, in simulated time.
     pub(crate) lasted: Duration,
+    /// What it met.
+    pub(crate) seen: Seen,
 }
 
 /// Runs a seed on this thread.
@@ -47,7 +51,8 @@ pub(crate) fn run(seed: u64, broken: Option<Broken>, print: bool) -> Result<Outc
     runtime.block_on(async {
         let mut run = Run::new(&plan, broken, print).await;
         run.storm(&plan).await.and(run.rest(&plan).await)?;
-        Ok(Outcome { trace: run.grid.ether.trace.digest(), lasted: run.begun.elapsed() })
+        let met = Seen::of(&run.grid, &run.mailbox.open());
+        Ok(Outcome { trace: run.grid.ether.trace.digest(), lasted: run.begun.elapsed(), seen: met })
     })
 }
 
@@ -58,6 +63,9 @@ struct Run {
     begun: Instant,
     backup: Option<Snapshot>,
     broker_back_at: Option<Instant>,
+    /// Customers who do not read now.
+    asleep: BTreeSet<CustomerName>,
+    sleeps: Vec<(CustomerName, Duration, Duration)>,
     /// The customers' tasks, which end with the run.
     _errands: JoinSet<()>,
 }
@@ -87,9 +95,20 @@ impl Run {
             }
             let network = grid.connection(job.customer.as_str());
             let (mailbox, ether) = (mailbox.clone(), Arc::clone(&ether));
-            errands.spawn(Errand { job: job.clone(), network, mailbox, ether, begun }.run());
+            let forgetful = plan.restores();
+            errands.spawn(Errand { job: job.clone(), network, mailbox, ether, begun, forgetful }.run());
         }
-        Self { grid, mailbox, readers, begun, backup: None, broker_back_at: None, _errands: errands }
+        Self {
+            grid,
+            mailbox,
+            readers,
+            begun,
+            backup: None,
+            broker_back_at: None,
+            asleep: BTreeSet::new(),
+            sleeps: plan.sleeps.clone(),
+            _errands: errands,
+        }
     }
 
     /// Everything goes wrong that the plan says.
@@ -145,14 +164,28 @@ impl Run {
             self.grid.broker.restore();
             self.broker_back_at = None;
         }
+        self.fall_asleep();
         sleep(TICK).await;
-        self.read_letters().await;
+        self.read_letters(false).await;
         self.look_at_lanes().await
     }
 
-    /// Customers read all that is there.
-    async fn read_letters(&mut self) {
-        for (customer, reader) in &self.readers {
+    /// Queues of customers who do not read take nothing, as if they were full.
+    fn fall_asleep(&mut self) {
+        let now = self.begun.elapsed();
+        let sleeping = self.sleeps.iter().filter(|(_, from, until)| *from <= now && now < *until);
+        let asleep: BTreeSet<_> = sleeping.map(|(customer, _, _)| customer.clone()).collect();
+        for customer in asleep.symmetric_difference(&self.asleep) {
+            let full = asleep.contains(customer);
+            self.grid.ether.trace.note(format_args!("{customer} {}", if full { "falls asleep" } else { "wakes" }));
+            self.grid.broker.fill(&results_queue(customer), full);
+        }
+        self.asleep = asleep;
+    }
+
+    /// Customers read all that is there, those who sleep only if they must.
+    async fn read_letters(&mut self, all: bool) {
+        for (customer, reader) in self.readers.iter().filter(|(customer, _)| all || !self.asleep.contains(customer)) {
             while let Ok(Ok(batch)) = tokio::time::timeout(Duration::ZERO, reader.next(1_000)).await {
                 for delivery in &batch {
                     self.mailbox.open().read(customer, delivery);
@@ -201,7 +234,7 @@ impl Run {
 
     /// All messages are gone; customers have read theirs, and know that what they sent may be lost.
     async fn wipe(&mut self) {
-        self.read_letters().await;
+        self.read_letters(true).await;
         self.grid.broker.wipe();
         self.mailbox.doubt();
     }
@@ -211,7 +244,7 @@ impl Run {
         let Some(backup) = self.backup.take() else { return };
         self.grid.crash_services(Duration::from_secs(3));
         sleep(TICK).await;
-        self.read_letters().await;
+        self.read_letters(true).await;
         self.mailbox.open().forgetful = true;
         self.grid.store.restore(&backup);
         if and_wipe {

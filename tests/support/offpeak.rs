@@ -96,7 +96,8 @@ impl Running {
         let listens = || {
             let log = self.stderr();
             let (_, rest) = log.split_once("admin http listens on ")?;
-            rest.split_whitespace().next().map(str::to_owned)
+            // In JSON a quote ends it.
+            rest.split(|char: char| char.is_whitespace() || char == '"').next().map(str::to_owned)
         };
         wait_for(LIMIT, listens).unwrap_or_else(|| panic!("no admin side: {}", self.stderr()))
     }

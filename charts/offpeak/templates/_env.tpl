@@ -114,14 +114,16 @@
 {{- end }}
 
 {{/* Settings that every service has, as variables. Takes ctx, component, values, graceSeconds (within the pod's) and, of a
-     worker, its pool; every service checks the name of one, so that the others name the first. */}}
+     worker, its pool. */}}
 {{- define "offpeak.settings" -}}
 {{- $broker := include "offpeak.broker" . | fromJson }}
 OFFPEAK__ADMIN__ADDRESS: {{ printf "%s:9460" .ctx.Values.adminBind | quote }}
 OFFPEAK__AMQP__DECLARE: {{ $broker.declareTopology | quote }}
 OFFPEAK__GRID__POOLS: {{ include "offpeak.gridPools" .ctx | quote }}
 OFFPEAK__GRID__SHUTDOWN_GRACE_MS: {{ mul 1000 (int64 .graceSeconds) | quote }}
-OFFPEAK__WORKER__POOL: {{ .pool | default (include "offpeak.pools" .ctx | fromJson | keys | sortAlpha | first) | quote }}
+{{- with .pool }}
+OFFPEAK__WORKER__POOL: {{ . | quote }}
+{{- end }}
 {{- range $section, $keys := .ctx.Values.settings }}
 {{- range $key, $value := $keys }}
 OFFPEAK__{{ upper $section }}__{{ upper $key }}: {{ include "offpeak.scalar" $value | quote }}

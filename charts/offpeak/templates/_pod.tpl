@@ -87,7 +87,7 @@ topologySpreadConstraints:
 
 {{/* Probes: what is given, on the admin side's pages. */}}
 {{- define "offpeak.probes" -}}
-{{- range $name, $path := dict "startup" "/livez" "liveness" "/livez" "readiness" "/readyz" }}
+{{- range $name, $path := dict "startup" "/startupz" "liveness" "/livez" "readiness" "/readyz" }}
 {{ $name }}Probe:
   httpGet:
     path: {{ $path }}

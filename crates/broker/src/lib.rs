@@ -4,6 +4,7 @@ pub mod limits;
 pub mod memory;
 pub mod rabbit;
 pub mod topology;
+pub mod users;
 
 pub use memory::MemoryBroker;
 pub use rabbit::{RabbitBroker, RabbitSettings};

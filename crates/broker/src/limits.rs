@@ -7,7 +7,8 @@ use protocol::codec::MAX_BODY_BYTES;
 /// neighbours, so the limit is generous; it is `RabbitMQ` 4's own default.
 pub const DELIVERY_LIMIT: u32 = 20;
 
-/// Each look at a parked letter is a delivery that is given back, and a letter must outlive any number of them. A limit
+/// Each look at a parked letter is a delivery that is given back, and a letter must outlive any number of them; so must a
+/// result whose reader dies over it or looks for another. A limit
 /// there is all the same: without one `RabbitMQ` 4 drops at 20, and older ones move what is given back to the queue's end.
 const PARKED_DELIVERY_LIMIT: u32 = 1_000_000_000;
 
@@ -33,8 +34,9 @@ impl Limits {
     pub const OUTCOMES: Self = Self { messages: 1_000_000, bytes: 8192 * MIB, deliveries: DELIVERY_LIMIT };
     /// Requests for blobs: tiny, and asked again when refused.
     pub const FETCH: Self = Self { messages: 100_000, bytes: 256 * MIB, deliveries: DELIVERY_LIMIT };
-    /// A customer's results: kept until the customer reads them; when full, the outbox keeps them in the store.
-    pub const RESULTS: Self = Self { messages: 1_000_000, bytes: 8192 * MIB, deliveries: DELIVERY_LIMIT };
+    /// A customer's results: kept until the customer reads them, however often its client dies over them; when full, the
+    /// outbox keeps them in the store.
+    pub const RESULTS: Self = Self { messages: 1_000_000, bytes: 8192 * MIB, deliveries: PARKED_DELIVERY_LIMIT };
     /// Dead letters: parked until an operator replays or drops them, however often they are looked at.
     pub const DEAD: Self = Self { messages: 100_000, bytes: 4096 * MIB, deliveries: PARKED_DELIVERY_LIMIT };
     /// A worker's own queue: it asks for few parts at a time.
@@ -53,7 +55,7 @@ pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
             return Err(refused(message, &reason));
         }
         let properties = &message.properties;
-        let optional = [&properties.content_type, &properties.correlation_id, &properties.user_id];
+        let optional = [&properties.content_type, &properties.content_encoding, &properties.correlation_id, &properties.user_id];
         let texts = [&message.exchange, &message.routing_key, &properties.message_id, &properties.kind];
         let headers = properties.headers.iter().map(|(name, _)| name);
         let mut texts = texts.into_iter().chain(optional.into_iter().flatten()).chain(headers);

@@ -71,7 +71,9 @@ pub enum TopologyError {
         difference: String,
     },
     /// An exchange or queue is missing, and declaring was not allowed.
-    #[error("{object} is missing; import deploy/rabbitmq/definitions, or allow this process to declare the topology")]
+    #[error(
+        "{object} is missing; start a producer first, which declares the topology, or allow this process to (amqp.declare = true)"
+    )]
     Missing {
         /// The exchange or queue.
         object: String,

@@ -13,6 +13,8 @@ pub struct Properties {
     pub kind: String,
     /// How the body is written.
     pub content_type: Option<String>,
+    /// How the body is written smaller, where it is.
+    pub content_encoding: Option<String>,
     /// The customer's own key, echoed on every reply.
     pub correlation_id: Option<String>,
     /// The publisher's user, checked by the broker.
@@ -111,7 +113,7 @@ pub enum Link {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The broker was not reached within the time given.
-    #[error("{operation} at the broker timed out after {waited:?}: {last}")]
+    #[error("{operation} at the broker failed after {waited:.1?}: {last}")]
     Unreachable {
         /// What was asked.
         operation: String,

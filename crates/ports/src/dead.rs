@@ -12,7 +12,7 @@ use protocol::outcome::bounded_reason;
 use protocol::unit::Work;
 use protocol::{CustomerName, Digest, Format, Message, Micros, ReplicaKey};
 
-use crate::broker::{Broker, Confirm, Delivery, Outgoing, Properties, Verdict};
+use crate::broker::{Broker, BrokerError, Confirm, Delivery, Outgoing, Properties, Verdict};
 
 /// What our headers of a dead letter begin with.
 const PREFIX: &str = "offpeak-dead-";
@@ -68,6 +68,16 @@ pub async fn park(broker: &dyn Broker, delivery: Delivery, death: Death<'_>) -> 
     }
 }
 
+/// Parks a message as [`park`] does; if the broker refuses that, for want of a right, the message is rejected: the broker then
+/// parks it by itself, without the cause. For those who may not write dead letters.
+pub async fn park_or_reject(broker: &dyn Broker, delivery: Delivery, death: Death<'_>) -> Verdict {
+    match broker.publish(vec![letter(delivery, death)], PARK_PATIENCE).await.as_deref() {
+        Ok([Confirm::Stored]) => Verdict::Ack,
+        Err(BrokerError::Refused { .. }) => Verdict::Reject,
+        Ok(_) | Err(_) => Verdict::Requeue,
+    }
+}
+
 /// The letter that a message becomes.
 pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
     let mut properties = delivery.properties;
@@ -92,6 +102,11 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
 /// Who published a message: the user the broker checked, or of one that was dead before, the user it was checked for then.
 pub fn publisher(properties: &Properties) -> Option<&str> {
     properties.user_id.as_deref().or_else(|| header(properties, USER))
+}
+
+/// Of a message that was dead before, the user who had published it; as whoever sent it again says.
+pub fn user_before(properties: &Properties) -> Option<&str> {
+    header(properties, USER)
 }
 
 /// Why a message died, if it says so.

@@ -1,7 +1,12 @@
 //! Bytes to messages and back: MessagePack with named fields, or JSON; refusing what is truncated, oversized or followed by rubbish.
 
+mod encoding;
+mod values;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use encoding::decoded;
 
 /// The largest body of any message; brokers from 4.0 on refuse 16 MiB, and larger data goes as parts.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
@@ -21,7 +26,7 @@ impl Format {
         let Some(full) = content_type else { return Ok(Self::MessagePack) };
         match full.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
             "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Ok(Self::MessagePack),
-            "application/json" => Ok(Self::Json),
+            "application/json" | "application/problem+json" => Ok(Self::Json),
             _ => Err(CodecError::ContentType { given: full.chars().take(80).collect() }),
         }
     }
@@ -50,6 +55,12 @@ pub enum CodecError {
     #[error("content type {given:?} is neither application/msgpack nor application/json")]
     ContentType {
         /// The content type given.
+        given: String,
+    },
+    /// The content encoding is none that the grid reads.
+    #[error("content encoding {given:?} is not zstd")]
+    Encoding {
+        /// The content encoding given.
         given: String,
     },
     /// The body ends in the middle of a value.
@@ -100,6 +111,10 @@ pub fn encode<T: Serialize + ?Sized>(kind: &'static str, value: &T, format: Form
 /// Reads a value that fills the bytes exactly; `kind` names it in errors.
 pub fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8], format: Format) -> Result<T, CodecError> {
     check_size(bytes.len())?;
+    if values::are_too_many(bytes, format) {
+        let detail = format!("it has more than {} values: send items as the lines of a blob", values::MAX_VALUES);
+        return Err(CodecError::Invalid { kind, detail });
+    }
     match format {
         Format::MessagePack => decode_msgpack(kind, bytes),
         Format::Json => serde_json::from_slice(bytes).map_err(|e| json_error(kind, bytes, &e)),
@@ -167,5 +182,24 @@ pub mod base64_bytes {
         } else {
             serde_bytes::ByteBuf::deserialize(deserializer).map(serde_bytes::ByteBuf::into_vec)
         }
+    }
+}
+
+/// The same where there may be none.
+pub mod optional_base64_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Bytes(#[serde(with = "super::base64_bytes")] Vec<u8>);
+
+    /// Writes the bytes, if there are any.
+    pub fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(|bytes| Bytes(bytes.clone())).serialize(serializer)
+    }
+
+    /// Reads them back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<Bytes>::deserialize(deserializer)?.map(|Bytes(bytes)| bytes))
     }
 }

@@ -22,6 +22,9 @@ impl IdError {
     }
 }
 
+/// What a name is, as a regular expression.
+pub const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9-]{0,47}$";
+
 /// A name that becomes part of a queue's name and of a metric's label, so its alphabet is small and its length bounded.
 fn check_name(kind: &'static str, text: &str) -> Result<(), IdError> {
     let rule = "1 to 48 of a-z, 0-9 and '-', beginning with a letter or digit";

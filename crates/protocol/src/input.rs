@@ -1,5 +1,6 @@
 //! A job's input: how its items are given, how many there are, and the bytes of each that needs no blob.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{CodecError, Digest, Format, Value, codec};
@@ -10,7 +11,7 @@ pub const MAX_LINE_BYTES: u32 = 4 << 20;
 pub const MAX_RECORD_BYTES: u32 = 1 << 20;
 
 /// Where a job's items come from; an item's index is its place in this order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
     /// The whole numbers from `start` to before `end`.
@@ -21,7 +22,7 @@ pub enum Input {
         end: u64,
     },
     /// The values as they stand.
-    Items(Vec<Value>),
+    Items(#[schemars(with = "Vec<crate::schema::Anything>")] Vec<Value>),
     /// The lines of a blob, without their line ends.
     Lines {
         /// The text.
@@ -32,6 +33,7 @@ pub enum Input {
         /// The data.
         blob: Digest,
         /// A record's size.
+        #[schemars(range(min = 1, max = MAX_RECORD_BYTES))]
         bytes: u32,
     },
     /// Every combination of the axes' values, the last axis changing fastest.
@@ -39,11 +41,12 @@ pub enum Input {
 }
 
 /// One axis of a grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Axis {
     /// The name under which items carry this axis's value.
     pub name: String,
     /// Its values in order.
+    #[schemars(with = "Vec<crate::schema::Anything>")]
     pub values: Vec<Value>,
 }
 

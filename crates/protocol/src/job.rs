@@ -1,12 +1,13 @@
 //! A job as its customer describes it, and what an admitted job's units have in common.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::Input;
 use crate::{CustomerName, Digest, Fuel, MeterId, PoolName, Value};
 
 /// What a customer submits (`offpeak.job.submit.v1`): app, input, parameters and requirements.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSpec {
     /// The WebAssembly module, by the digest of its bytes.
     pub app: Digest,
@@ -17,17 +18,21 @@ pub struct JobSpec {
     pub shared: Option<Digest>,
     /// Handed to the app as MessagePack before the first item.
     #[serde(default = "empty_map")]
+    #[schemars(with = "crate::schema::Parameters")]
     pub params: Value,
     /// The machines' trust level.
     pub pool: PoolName,
     /// How many hosts must agree on a unit.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
     pub quorum: u8,
     /// Among the same customer's jobs, higher runs first; -100 to 100.
     #[serde(default)]
+    #[schemars(range(min = -100, max = 100))]
     pub priority: i8,
     /// Seconds from admission after which what is not yet computed is cancelled.
     #[serde(default)]
+    #[schemars(range(min = 1, max = u32::MAX))]
     pub deadline_s: Option<u32>,
     /// How many failed computations of one unit are tolerated before its items are given up.
     #[serde(default = "default_max_failures")]
@@ -46,6 +51,13 @@ pub struct JobSpec {
     pub delivery: Delivery,
 }
 
+impl JobSpec {
+    /// The blobs that it names: app, shared input, and the input's own.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        [Some(self.app), self.shared, self.input.blob()].into_iter().flatten()
+    }
+}
+
 fn empty_map() -> Value {
     Value::Map(Vec::new())
 }
@@ -59,14 +71,16 @@ fn default_max_failures() -> u16 {
 }
 
 /// What one item may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Fuel of one item (of one node in a reduction); beyond it the item fails.
     pub fuel_per_item: Fuel,
     /// Memory of one app instance; beyond it the item fails.
+    #[schemars(range(min = 65536, max = Self::MAX_MEMORY_BYTES))]
     pub memory_bytes: u64,
     /// Output of one item; beyond it the item fails.
+    #[schemars(range(min = 1, max = Self::MAX_OUTPUT_BYTES))]
     pub output_bytes: u32,
 }
 
@@ -84,12 +98,14 @@ impl Default for Limits {
 }
 
 /// How large units become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UnitSizing {
     /// The duration that unit sizes are steered toward.
+    #[schemars(range(min = 1, max = 600_000))]
     pub target_ms: u32,
     /// A unit never has more items.
+    #[schemars(range(min = 1, max = u32::MAX))]
     pub max_items: u32,
 }
 
@@ -100,7 +116,7 @@ impl Default for UnitSizing {
 }
 
 /// How outputs reach the customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// They stay in the store, to be read from there.
@@ -108,10 +124,12 @@ pub enum Delivery {
     Stored,
     /// They are sent as validated, in item order.
     Parts,
+    /// They are sent as one part when the job has ended, if they fit one message.
+    Whole,
 }
 
 /// How an app is entered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// The ABI `offpeak1`.
@@ -141,7 +159,7 @@ pub struct Brief {
 }
 
 /// How a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Units are cut, computed and settled.
@@ -165,7 +183,7 @@ impl JobState {
 }
 
 /// A job's counts; every item is in exactly one of them when the job has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ItemCounts {
     /// Items of the input.
     pub submitted: u64,
@@ -186,18 +204,18 @@ impl ItemCounts {
 }
 
 /// Proof of what became of each item, in the terminal reply.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// The job's items.
     pub items: ItemCounts,
-    /// The output chain over all items in order ([`crate::OutputChain`]).
+    /// The output chain over all items in order.
     pub items_digest: Digest,
     /// The output chain over what the customer gets: the items, or the one result of the reduction.
     pub output_digest: Digest,
 }
 
 /// A customer asks for a job's end (`offpeak.job.cancel.v1`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelJob {
     /// The job.
     pub job: crate::JobId,

@@ -1,12 +1,14 @@
 //! What a customer is told about a job.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Certificate, ItemCounts, JobState};
+use crate::money::Money;
 use crate::{Fuel, JobId};
 
 /// The job was admitted (`offpeak.job.accepted.v1`); said again, with the same job, to a submission that comes again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// The job's id.
     pub job: JobId,
@@ -14,54 +16,8 @@ pub struct Accepted {
     pub items: u64,
 }
 
-/// A message was not accepted (`offpeak.job.rejected.v1`), in the shape of RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[error("{title}: {detail}")]
-pub struct Problem {
-    /// A URI that names the kind of problem.
-    #[serde(rename = "type")]
-    pub type_uri: String,
-    /// The kind in words.
-    pub title: String,
-    /// In the manner of HTTP.
-    pub status: u16,
-    /// What was wrong with this message, and the way out.
-    pub detail: String,
-    /// The kind as a word for programs.
-    pub code: String,
-    /// Whether the same message may succeed later.
-    pub retryable: bool,
-    /// Each mistake by itself.
-    #[serde(default)]
-    pub errors: Vec<FieldError>,
-}
-
-/// One mistake in a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldError {
-    /// JSON pointer (RFC 6901) to the field.
-    pub pointer: String,
-    /// What is wrong with it.
-    pub detail: String,
-}
-
-impl Problem {
-    /// A problem of that code; the type URI follows from it.
-    pub fn new(status: u16, code: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self {
-            type_uri: format!("urn:offpeak:problem:{code}"),
-            title: title.to_owned(),
-            status,
-            detail: detail.into(),
-            code: code.to_owned(),
-            retryable: matches!(status, 429 | 503 | 507),
-            errors: Vec::new(),
-        }
-    }
-}
-
 /// How far the job is (`offpeak.job.progress.v1`); at most one a second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// The job.
     pub job: JobId,
@@ -74,7 +30,7 @@ pub struct Progress {
 }
 
 /// Validated outputs in item order (`offpeak.job.part.v1`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// The job.
     pub job: JobId,
@@ -82,13 +38,14 @@ pub struct Part {
     pub part: u32,
     /// Index of the first item.
     pub first: u64,
-    /// A frame out, one entry an item ([`crate::frame`]).
+    /// A frame: a count, then for each item its status and its output.
     #[serde(with = "crate::codec::base64_bytes")]
+    #[schemars(with = "crate::schema::Bytes")]
     pub output: Vec<u8>,
 }
 
-/// The job ended (`offpeak.job.completed.v1`): said once for every accepted job (invariant I1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The job ended (`offpeak.job.completed.v1`): said once for every accepted job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Completed {
     /// The job.
     pub job: JobId,
@@ -100,10 +57,17 @@ pub struct Completed {
     pub usage: UsageSummary,
     /// How many parts were sent.
     pub parts: u32,
+    /// Whether outputs were held back because the customer did not read, or they do not fit one message: fetch them with
+    /// `offpeak.job.fetch.v1`, from part `parts` on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
+    /// What it costs by the grid's prices, where it has any; invoices alone bind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
 }
 
 /// A job's use of the grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct UsageSummary {
     /// Valid units: the ledger's rows.
     pub units: u64,

@@ -7,8 +7,8 @@ use protocol::state::UnitState;
 
 use crate::tree;
 
-/// A part is closed at this size: as Base64 in JSON it still fits a message.
-const PART_BYTES: usize = 4 << 20;
+/// How many parts [`parts`] makes of a frame, for the store, which numbers them.
+pub use protocol::parts::{PART_BYTES, count as count_parts};
 
 /// How far a stage is assembled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,9 +124,13 @@ pub fn no_result() -> OutputChain {
 
 /// Cuts a frame out into parts that fit messages; each with the index of its first item.
 pub fn parts(first: u64, output: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, FrameError> {
+    let entries = frame::results(output)?;
+    if output.len() <= PART_BYTES && !entries.is_empty() {
+        return Ok(vec![(first, output.to_vec())]);
+    }
     let mut parts = Vec::new();
     let (mut part, mut part_first, mut next) = (ResultFrame::default(), first, first);
-    for entry in frame::results(output)? {
+    for entry in entries {
         let body = match entry {
             Entry::Ok(body) | Entry::Failed(body) => body,
         };
@@ -134,16 +138,42 @@ pub fn parts(first: u64, output: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, FrameErro
             parts.push((part_first, std::mem::take(&mut part).finish()));
             part_first = next;
         }
-        match entry {
-            Entry::Ok(output) => part.ok(output)?,
-            Entry::Failed(reason) => part.failed(&String::from_utf8_lossy(reason))?,
-        }
+        append(&mut part, entry)?;
         next += 1;
     }
     if !part.is_empty() {
         parts.push((part_first, part.finish()));
     }
     Ok(parts)
+}
+
+fn append(frame: &mut ResultFrame, entry: Entry<'_>) -> Result<(), FrameError> {
+    match entry {
+        Entry::Ok(output) => frame.ok(output),
+        Entry::Failed(reason) => frame.failed(&String::from_utf8_lossy(reason)),
+    }
+}
+
+/// Frames out as one part with the index of its first item; each comes with the index of its own. `None` if there are none, if items between them are missing, or if they do not fit a message.
+pub fn whole<'a>(frames: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Option<(u64, Vec<u8>)>, FrameError> {
+    let mut joined = ResultFrame::default();
+    let mut bounds: Option<(u64, u64)> = None;
+    for (first, output) in frames {
+        let (whole_first, mut next) = bounds.unwrap_or((first, first));
+        if next != first {
+            return Ok(None);
+        }
+        for entry in frame::results(output)? {
+            append(&mut joined, entry)?;
+            next = next.saturating_add(1);
+        }
+        bounds = Some((whole_first, next));
+        // One item alone always fits.
+        if joined.len() > PART_BYTES && joined.count() > 1 {
+            return Ok(None);
+        }
+    }
+    Ok(bounds.map(|(first, _)| (first, joined.finish())))
 }
 
 #[cfg(test)]
@@ -201,7 +231,47 @@ mod tests {
         assert_eq!(counts.sum::<usize>(), 6);
     }
 
+    #[test]
+    fn a_whole_has_no_gap_and_fits_a_message() {
+        let (one, two) = (frame_of(&[Some(1), None]), frame_of(&[Some(2)]));
+        let joined = whole([(3, one.as_slice()), (5, two.as_slice())]).unwrap();
+        assert_eq!(joined, Some((3, frame_of(&[Some(1), None, Some(2)]))));
+        assert_eq!(whole([(3, one.as_slice()), (6, two.as_slice())]).unwrap(), None);
+        assert_eq!(whole([]).unwrap(), None);
+        let mut large = ResultFrame::default();
+        large.ok(&vec![7; PART_BYTES - 64]).unwrap();
+        let large = large.finish();
+        assert!(whole([(0, large.as_slice())]).unwrap().is_some());
+        assert_eq!(whole([(0, large.as_slice()), (1, large.as_slice())]).unwrap(), None);
+    }
+
     proptest! {
+        // Each case copies megabytes.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Parts hold the frame's entries in order, and their count is known without them.
+        #[test]
+        fn parts_are_the_whole(sizes in proptest::collection::vec(0_usize..3 << 20, 0..8)) {
+            let mut frame = ResultFrame::default();
+            for size in &sizes {
+                frame.ok(&vec![1; *size]).unwrap();
+            }
+            let frame = frame.finish();
+            let cut = parts(7, &frame).unwrap();
+            prop_assert_eq!(cut.len(), usize::try_from(count_parts(&frame).unwrap()).unwrap());
+            let mut next = 7;
+            let mut lengths = Vec::new();
+            for (first, part) in cut {
+                prop_assert_eq!(first, next);
+                for entry in frame::results(&part).unwrap() {
+                    let Entry::Ok(body) = entry else { panic!("no item failed") };
+                    lengths.push(body.len());
+                    next += 1;
+                }
+            }
+            prop_assert_eq!(lengths, sizes);
+        }
+
         /// The chain does not depend on how items were cut into units.
         #[test]
         fn slicing_does_not_show(items in proptest::collection::vec(any::<Option<u8>>(), 1..60), cuts in proptest::collection::vec(1_usize..9, 1..20)) {

@@ -9,6 +9,12 @@ use protocol::job::JobState;
 pub struct Situation {
     /// Its state.
     pub state: JobState,
+    /// Whether its customer lets it rest.
+    pub paused: bool,
+    /// Seconds until its customer's budget begins anew, if it is spent.
+    pub budget_spent_s: Option<u64>,
+    /// Jobs of the same customer and pool that come before it; `None` if they were not counted.
+    pub ahead: Option<u64>,
     /// Items of the current stage not yet cut into units.
     pub uncut: u64,
     /// Units under way or waiting.
@@ -32,6 +38,13 @@ pub struct Situation {
 pub enum Reason {
     /// It has ended.
     Ended(JobState),
+    /// Its customer lets it rest.
+    Paused,
+    /// Its customer's budget of this month is spent: nothing more is sent.
+    BudgetSpent {
+        /// Seconds until the next month.
+        seconds: u64,
+    },
     /// No worker listens on the pool.
     NoWorkers,
     /// Fewer lanes have workers than hosts must agree.
@@ -60,10 +73,27 @@ pub enum Reason {
         /// Replicas waiting.
         replicas: u64,
     },
+    /// Jobs of the same customer come before it.
+    Behind {
+        /// How many.
+        jobs: u64,
+    },
     /// All units are decided; their outputs are being put together.
     Assembling,
     /// Why the last replica failed or was given back.
     LastFailure(String),
+}
+
+impl Situation {
+    /// Whether it has work that may be sent when its turn comes.
+    pub fn waits(&self) -> bool {
+        !self.state.is_terminal() && !self.rests() && (self.uncut > 0 || self.due > 0)
+    }
+
+    /// Whether nothing of it is sent, however much room there is.
+    fn rests(&self) -> bool {
+        self.paused || self.budget_spent_s.is_some()
+    }
 }
 
 /// Explains; never empty.
@@ -72,6 +102,10 @@ pub fn explain(situation: &Situation) -> Vec<Reason> {
         return vec![Reason::Ended(situation.state)];
     }
     let mut reasons = Vec::new();
+    if situation.paused {
+        reasons.push(Reason::Paused);
+    }
+    reasons.extend(situation.budget_spent_s.map(|seconds| Reason::BudgetSpent { seconds }));
     match situation.live_lanes {
         Some(0) => reasons.push(Reason::NoWorkers),
         Some(live) if live < usize::from(situation.quorum) => {
@@ -82,12 +116,8 @@ pub fn explain(situation: &Situation) -> Vec<Reason> {
     if situation.sent > 0 {
         reasons.push(Reason::Computing { replicas: situation.sent });
     }
-    match situation.next_due_s {
-        Some(seconds) if seconds > 0 => reasons.push(Reason::BackingOff { replicas: situation.due, seconds }),
-        Some(_) | None if situation.uncut > 0 || situation.due > 0 => {
-            reasons.push(Reason::Queued { items: situation.uncut, replicas: situation.due });
-        }
-        Some(_) | None => {}
+    if situation.waits() {
+        reasons.extend(waiting(situation));
     }
     if situation.uncut == 0 && situation.open_units == 0 {
         reasons.push(Reason::Assembling);
@@ -96,9 +126,45 @@ pub fn explain(situation: &Situation) -> Vec<Reason> {
         reasons.push(Reason::LastFailure(reason.clone()));
     }
     if reasons.is_empty() {
-        reasons.push(Reason::Queued { items: situation.uncut, replicas: situation.due });
+        reasons.push(queued(situation));
     }
     reasons
+}
+
+/// What the work waits for.
+fn waiting(situation: &Situation) -> Vec<Reason> {
+    let first = match situation.next_due_s {
+        Some(seconds) if seconds > 0 => vec![Reason::BackingOff { replicas: situation.due, seconds }],
+        Some(_) | None => vec![queued(situation)],
+    };
+    let behind = situation.ahead.filter(|jobs| *jobs > 0).map(|jobs| Reason::Behind { jobs });
+    first.into_iter().chain(behind).collect()
+}
+
+fn queued(situation: &Situation) -> Reason {
+    Reason::Queued { items: situation.uncut, replicas: situation.due }
+}
+
+impl Reason {
+    /// The kind as a word for programs; the words stay.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Ended(JobState::Completed) => "completed",
+            Self::Ended(JobState::Cancelled) => "cancelled",
+            Self::Ended(JobState::Expired) => "expired",
+            Self::Ended(JobState::Running) => "running",
+            Self::Paused => "paused",
+            Self::BudgetSpent { .. } => "budget-spent",
+            Self::NoWorkers => "no-workers",
+            Self::TooFewLanes { .. } => "too-few-lanes",
+            Self::BackingOff { .. } => "backing-off",
+            Self::Computing { .. } => "computing",
+            Self::Queued { .. } => "queued",
+            Self::Behind { .. } => "behind",
+            Self::Assembling => "assembling",
+            Self::LastFailure(_) => "last-failure",
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -108,6 +174,10 @@ impl fmt::Display for Reason {
             Self::Ended(JobState::Cancelled) => write!(f, "it was cancelled"),
             Self::Ended(JobState::Expired) => write!(f, "its deadline passed"),
             Self::Ended(JobState::Running) => write!(f, "it is running"),
+            Self::Paused => write!(f, "its customer lets it rest: resume it (offpeak.job.resume.v1)"),
+            Self::BudgetSpent { seconds } => {
+                write!(f, "its customer's budget of this month is spent: it goes on in {seconds} s, or when the budget is raised")
+            }
             Self::NoWorkers => write!(f, "no worker listens on its pool: start one (offpeak worker)"),
             Self::TooFewLanes { live, needed } => {
                 write!(f, "its quorum of {needed} needs workers on {needed} lanes, {live} have one: start more workers")
@@ -117,6 +187,7 @@ impl fmt::Display for Reason {
             }
             Self::Computing { replicas } => write!(f, "{replicas} replicas are queued at workers or computing"),
             Self::Queued { items, replicas } => write!(f, "{items} items and {replicas} replicas wait for room or their turn"),
+            Self::Behind { jobs } => write!(f, "{jobs} jobs of the same customer come before it, by priority or age"),
             Self::Assembling => write!(f, "all units are decided, outputs are being assembled"),
             Self::LastFailure(reason) => write!(f, "the last replica that did not count: {reason}"),
         }
@@ -130,6 +201,9 @@ mod tests {
     fn waiting() -> Situation {
         Situation {
             state: JobState::Running,
+            paused: false,
+            budget_spent_s: None,
+            ahead: None,
             uncut: 5,
             open_units: 2,
             due: 1,
@@ -153,5 +227,14 @@ mod tests {
         assert_eq!(first(Situation { state: JobState::Expired, ..waiting() }), Reason::Ended(JobState::Expired));
         let failing = explain(&Situation { last_reason: Some("boom".into()), ..waiting() });
         assert!(failing.contains(&Reason::LastFailure("boom".into())));
+    }
+
+    #[test]
+    fn what_rests_does_not_wait_for_a_turn() {
+        let codes = |situation: Situation| explain(&situation).iter().map(Reason::code).collect::<Vec<_>>();
+        assert_eq!(codes(Situation { ahead: Some(3), ..waiting() }), ["queued", "behind"]);
+        assert_eq!(codes(Situation { paused: true, ahead: Some(3), sent: 1, ..waiting() }), ["paused", "computing"]);
+        assert_eq!(codes(Situation { budget_spent_s: Some(60), ..waiting() }), ["budget-spent"]);
+        assert!(!Situation { paused: true, ..waiting() }.waits() && waiting().waits());
     }
 }

@@ -2,20 +2,63 @@
 
 /// A lane has at most so many units ready, however short they are: the queue's depth stays bounded (invariant I8).
 pub const MAX_WINDOW: u32 = 512;
-/// While the length of units is unknown, so many per consumer are ready.
-const UNMEASURED_PER_CONSUMER: u64 = 4;
-/// Otherwise so much work per consumer is ready: more than the time between two rounds of dispatch, little to wait behind.
+/// While the length of units is unknown, so many per consumer are ready: they may be long.
+const UNMEASURED_PER_CONSUMER: u64 = 1;
+/// Otherwise so much work per consumer is ready at most: more than slow rounds of dispatch take.
 const READY_MS: u64 = 500;
+/// So many per consumer may always be ready, if the window allows it: for less, no use of a lane can be told from chance.
+const LEAST_PER_CONSUMER: u32 = 8;
+/// How slowly a lane's stock shrinks, as a part of it a round: one slow round among many quick ones is not forgotten at once.
+const SHRINK_BY: u32 = 32;
 
-/// How many units a lane should have ready, by its consumers and the mean length of the units it gets.
+/// How many units a lane may have ready at most, by its consumers and the mean length of the units it gets.
+///
+/// What is ready is what a newcomer waits behind, so it is bounded in time over the whole lane: of long units a single
+/// one is ready for all its consumers, each of which holds its next unit already.
 pub fn window(consumers: u32, mean_unit_ms: Option<u64>) -> u32 {
-    let per_consumer = match mean_unit_ms {
-        None => UNMEASURED_PER_CONSUMER,
-        Some(0) => u64::from(MAX_WINDOW),
-        Some(ms) => READY_MS.div_ceil(ms),
+    let consumers = u64::from(consumers);
+    let window = match mean_unit_ms {
+        None => consumers.saturating_mul(UNMEASURED_PER_CONSUMER),
+        Some(0) if consumers > 0 => u64::from(MAX_WINDOW),
+        Some(ms) => consumers.saturating_mul(READY_MS).div_ceil(ms.max(1)),
     };
-    let window = u64::from(consumers).saturating_mul(per_consumer).min(u64::from(MAX_WINDOW));
-    u32::try_from(window).unwrap_or(MAX_WINDOW)
+    u32::try_from(window.min(u64::from(MAX_WINDOW))).unwrap_or(MAX_WINDOW)
+}
+
+/// How many units a lane is stocked with: a few times what its consumers take between two rounds of dispatch.
+///
+/// What is ready is what a newcomer waits behind, so it is no more than keeps the consumers busy; how much that is, only
+/// the lane's use tells: it depends on the length of units, on slots, and on how long a round takes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stock {
+    level: u32,
+    left_full: bool,
+}
+
+impl Stock {
+    /// How many more units the lane gets: it has `ready` ones of those it was left with, and may have `window`.
+    ///
+    /// Half of a full lane or more taken in one round: the level doubles, up to the window. All of it: nobody knows how much
+    /// would have been, and it grows faster. Less than a quarter: it shrinks.
+    pub fn room(&mut self, consumers: u32, ready: u32, window: u32) -> u32 {
+        if self.left_full {
+            if ready == 0 {
+                self.level = self.level.saturating_mul(4);
+            } else if ready <= self.level / 2 {
+                self.level = self.level.saturating_mul(2);
+            } else if ready > self.level - self.level / 4 {
+                self.level -= self.level.div_ceil(SHRINK_BY);
+            }
+        }
+        let least = consumers.saturating_mul(LEAST_PER_CONSUMER);
+        self.level = self.level.max(least).min(window);
+        self.level.saturating_sub(ready)
+    }
+
+    /// The lane is left with so much of the room unused: nothing is learnt from a lane for which there is too little work.
+    pub fn leave(&mut self, unused: u32) {
+        self.left_full = unused == 0;
+    }
 }
 
 /// A pool's lanes with consumers, and how many more units each may get in this round.
@@ -67,6 +110,11 @@ impl Lanes {
         }
     }
 
+    /// Each lane and the room it has.
+    pub fn rooms(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.rooms.iter().copied()
+    }
+
     /// The room over all lanes.
     pub fn room(&self) -> u32 {
         self.rooms.iter().fold(0, |sum, (_, room)| sum.saturating_add(*room))
@@ -84,11 +132,48 @@ mod tests {
 
     #[test]
     fn the_window_follows_the_length_of_units() {
-        assert_eq!(window(0, None), 0);
-        assert_eq!(window(2, None), 8);
-        assert_eq!(window(2, Some(60_000)), 2);
+        assert_eq!((window(0, None), window(0, Some(0)), window(0, Some(9))), (0, 0, 0));
+        assert_eq!(window(2, None), 2);
+        assert_eq!(window(2, Some(60_000)), 1);
+        assert_eq!(window(50, Some(10_000)), 3);
         assert_eq!(window(2, Some(10)), 100);
         assert_eq!(window(4, Some(0)), MAX_WINDOW);
+    }
+
+    /// A lane from which `taken` units are taken in each round; the level it comes to, and in how many rounds it ran dry.
+    fn stocked(rounds: u32, window: u32, taken: impl Fn(u32) -> u32) -> (u32, u32) {
+        let (mut stock, mut ready, mut dry) = (Stock::default(), 0_u32, 0);
+        for round in 0..rounds {
+            ready += stock.room(1, ready, window);
+            stock.leave(0);
+            dry += u32::from(taken(round) > ready);
+            ready = ready.saturating_sub(taken(round));
+        }
+        (stock.level, dry)
+    }
+
+    #[test]
+    fn a_lane_is_stocked_with_little_more_than_is_taken() {
+        let (level, dry) = stocked(1_000, 500, |_| 20);
+        assert!((40..=80).contains(&level), "{level}");
+        assert!(dry <= 4, "{dry} rounds until the level was known");
+        assert!(stocked(1_000, 500, |_| 1).0 <= 8);
+        assert_eq!(stocked(1_000, 30, |_| 400).0, 30);
+    }
+
+    #[test]
+    fn slow_rounds_among_quick_ones_are_provided_for() {
+        let (_, dry) = stocked(1_000, 500, |round| if round % 10 == 0 { 60 } else { 5 });
+        assert!(dry <= 8, "{dry} of the first rounds, until the level was known");
+    }
+
+    #[test]
+    fn too_little_work_teaches_nothing() {
+        let mut stock = Stock::default();
+        for _ in 0..100 {
+            assert_eq!(stock.room(2, 0, 500), 16);
+            stock.leave(3);
+        }
     }
 
     proptest! {

@@ -26,6 +26,10 @@ const MAX_GROWTH: u64 = 8;
 const TARGET_OUTPUT_BYTES: u64 = 2 << 20;
 /// The fuel that a second takes on a machine that has not been measured.
 const ASSUMED_FUEL_PER_S: u64 = 1_000_000_000;
+/// What a unit takes beside its computing, to be cut, carried, begun and recorded: so that no-op units are not for nothing.
+const HANDLING_US: u64 = 1_000;
+/// By fuel a job is charged at most so many times more or less than by its measured time.
+const MAX_MISLED: u64 = 4;
 
 /// How many items the next unit should have: at least one, at most the job's own bound.
 ///
@@ -50,6 +54,35 @@ pub fn mean_unit_ms(measured: &Measured) -> Option<u64> {
 /// The expected computing time of so many items, in microseconds.
 pub fn expected_us(items: u64, measured: &Measured) -> u64 {
     if measured.items == 0 { 1_000 } else { ratio(items, measured.compute_us, measured.items).max(1) }
+}
+
+/// What so many items of a job are charged in the fair share of its pool, in microseconds of a mean machine's computing.
+///
+/// Fuel per item is exact and is what customers pay for, so that jobs of one app are charged alike once they are measured,
+/// whatever their own few measurements of time say; a pool's rate of fuel makes it time. Where an app's fuel says little about
+/// its time, its own measured time bounds the charge. A job of which nothing is measured is charged the handling
+/// only, so that the first units of a newcomer go soon.
+pub fn charge_us(items: u64, measured: &Measured, pool: &Measured) -> u64 {
+    let computing = if measured.items == 0 {
+        0
+    } else {
+        let fuel = ratio(items, measured.fuel.get(), measured.items);
+        let by_time = expected_us(items, measured);
+        let least = by_time / MAX_MISLED;
+        ratio(fuel, pool.compute_us, pool.fuel.get()).clamp(least, by_time.saturating_mul(MAX_MISLED))
+    };
+    computing.saturating_add(HANDLING_US)
+}
+
+/// What was measured of all these together.
+pub fn sum(all: impl Iterator<Item = Measured>) -> Measured {
+    all.fold(Measured::default(), |sum, one| Measured {
+        items: sum.items.saturating_add(one.items),
+        units: sum.units.saturating_add(one.units),
+        fuel: Fuel::new(sum.fuel.get().saturating_add(one.fuel.get())).unwrap_or(Fuel::MAX),
+        compute_us: sum.compute_us.saturating_add(one.compute_us),
+        output_bytes: sum.output_bytes.saturating_add(one.output_bytes),
+    })
 }
 
 fn items_in(target_ms: u64, measured: &Measured) -> u64 {
@@ -92,6 +125,24 @@ mod tests {
         assert_eq!(sizes[0], FIRST_ITEMS);
         assert!(sizes.windows(2).all(|pair| pair[1] >= pair[0]), "{sizes:?}");
         assert!((900..=1_100).contains(sizes.last().unwrap()), "{sizes:?}");
+    }
+
+    #[test]
+    fn jobs_of_one_app_are_charged_alike_whatever_their_times_were() {
+        // The second job's few units met a busy machine.
+        let (known, new) = (measured(100, 100, 200_000, 200_000), measured(3, 3, 6_000, 15_000));
+        let pool = sum([known, new].into_iter());
+        assert_eq!(charge_us(1, &known, &pool), charge_us(1, &new, &pool));
+        assert_eq!(charge_us(1, &Measured::default(), &Measured::default()), HANDLING_US);
+        assert_eq!(charge_us(7, &Measured::default(), &pool), HANDLING_US);
+    }
+
+    #[test]
+    fn fuel_that_says_little_about_time_does_not_hide_it() {
+        let (waits, counts) = (measured(100, 100, 100, 500_000), measured(100, 100, 1_000_000, 500_000));
+        let pool = sum([waits, counts].into_iter());
+        assert_eq!(charge_us(1, &waits, &pool), 1_250 + HANDLING_US);
+        assert_eq!(charge_us(1, &counts, &pool), 9_999 + HANDLING_US);
     }
 
     proptest! {

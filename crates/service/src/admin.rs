@@ -1,4 +1,4 @@
-//! The admin HTTP side: `/livez`, `/readyz`, `/metrics`, and `/about`, what the process is and how it is set.
+//! The admin HTTP side: `/startupz`, `/livez`, `/readyz`, `/metrics`, and `/about`, what the process is and how it is set.
 //!
 //! It is meant for loopback (it says so in the log when it is not), speaks HTTP/1, and knows nothing about jobs. Spawn it with
 //! [`Scope::spawn_background`](crate::Scope::spawn_background) and the scope's closing token, so that a drain can be
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use bounded::Bounded;
 
-use crate::health::{Liveness, Readiness, Silent};
+use crate::health::{Readiness, Startup};
+use crate::liveness::{Liveness, Stuck};
 use crate::metrics::{self, Metrics};
 
 /// Probes and a few scrapers need a handful; the rest waits in the kernel's queue.
@@ -55,6 +56,8 @@ pub enum AdminError {
 /// What the admin side shows.
 #[derive(Debug, Clone)]
 pub struct Admin {
+    /// For `/startupz`.
+    pub startup: Startup,
     /// For `/readyz`.
     pub readiness: Readiness,
     /// For `/livez`.
@@ -81,6 +84,7 @@ pub async fn run(listener: TcpListener, admin: Admin, shutdown: CancellationToke
 
 async fn serve(listener: Bounded, admin: Admin, shutdown: CancellationToken) -> Result<(), AdminError> {
     let router = Router::new()
+        .route("/startupz", get(startupz))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
@@ -99,16 +103,21 @@ async fn serve(listener: Bounded, admin: Admin, shutdown: CancellationToken) -> 
     }
 }
 
+async fn startupz(State(admin): State<Admin>) -> Response {
+    let report = admin.startup.report();
+    json(report.started, &report)
+}
+
 #[derive(Serialize)]
 struct LivezReport {
     alive: bool,
-    silent: Vec<Silent>,
+    stuck: Vec<Stuck>,
 }
 
 async fn livez(State(admin): State<Admin>) -> Response {
-    let silent = admin.liveness.silent();
-    let alive = silent.is_empty();
-    json(alive, &LivezReport { alive, silent })
+    let stuck = admin.liveness.stuck();
+    let alive = stuck.is_empty();
+    json(alive, &LivezReport { alive, stuck })
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -164,14 +173,19 @@ mod tests {
         Ok(answer)
     }
 
-    #[tokio::test]
-    async fn it_tells_health_and_metrics_until_the_drain_is_over() {
-        let admin = Admin {
+    fn admin() -> Admin {
+        Admin {
+            startup: Startup::new(),
             readiness: Readiness::new(),
-            liveness: Liveness::new(),
+            liveness: Liveness::new(Duration::ZERO),
             metrics: Metrics::new("test", "0").expect("metrics"),
             about: BTreeMap::from([("service", "test".to_owned())]),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn it_tells_health_and_metrics_until_the_drain_is_over() {
+        let admin = admin();
         let scope = Scope::new();
         let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
         let address = listener.local_addr().expect("address");
@@ -181,6 +195,11 @@ mod tests {
         });
         let (inner, stopping) = (scope.clone(), scope.stopping());
         scope.spawn_loop("test", async move {
+            let (status, body) = get(address, "/startupz").await;
+            assert_eq!((status, body.as_str()), (503, r#"{"started":false,"reason":"starting"}"#));
+            admin.startup.started();
+            let started = (200, r#"{"started":true}"#.to_owned());
+            assert_eq!(get(address, "/startupz").await, started);
             let broker = admin.readiness.check("broker");
             let (status, body) = get(address, "/readyz").await;
             assert_eq!(status, 503);
@@ -188,11 +207,19 @@ mod tests {
             broker.ready();
             let ready = r#"{"ready":true,"draining":false,"checks":{"broker":{"ready":true}}}"#;
             assert_eq!(get(address, "/readyz").await, (200, ready.to_owned()));
-            let alive = (200, r#"{"alive":true,"silent":[]}"#.to_owned());
+            let alive = (200, r#"{"alive":true,"stuck":[]}"#.to_owned());
             assert_eq!(get(address, "/livez").await, alive);
-            let _stuck = admin.liveness.heartbeat("stuck", Duration::ZERO);
+            let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+            let stuck = admin.liveness.watch("dispatch".to_owned(), async move { blocked.recv() });
+            let stuck = tokio::task::spawn_blocking(|| tokio::runtime::Handle::current().block_on(stuck));
+            while admin.liveness.stuck().is_empty() {
+                tokio::task::yield_now().await;
+            }
             let (status, body) = get(address, "/livez").await;
-            assert!(status == 503 && body.contains(r#""name":"stuck""#), "{status} {body}");
+            assert!(status == 503 && body.contains(r#""task":"dispatch""#), "{status} {body}");
+            go_on.send(())?;
+            stuck.await??;
+            assert_eq!(get(address, "/livez").await, alive);
             let (status, body) = get(address, "/metrics").await;
             assert!(status == 200 && body.contains("offpeak_build_info"), "{status} {body}");
             assert_eq!(get(address, "/about").await, (200, r#"{"service":"test"}"#.to_owned()));
@@ -205,6 +232,7 @@ mod tests {
             stopping.cancelled().await;
             let (status, body) = get(address, "/readyz").await;
             assert!(status == 503 && body.contains(r#""draining":true"#), "{status} {body}");
+            assert_eq!(get(address, "/startupz").await, started, "a drain is no new start");
             Ok(())
         });
         let ended = scope.join(Duration::from_secs(30)).await.expect("drained");
@@ -214,12 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_client_keeps_nobody_out_for_ever() {
-        let admin = Admin {
-            readiness: Readiness::new(),
-            liveness: Liveness::new(),
-            metrics: Metrics::new("test", "0").expect("metrics"),
-            about: BTreeMap::from([("service", "test".to_owned())]),
-        };
+        let admin = admin();
         let listener = bind("127.0.0.1:0".parse().expect("address")).await.expect("listener");
         let address = listener.local_addr().expect("address");
         let one_place = Bounded::new(listener, 1, Duration::from_millis(500));

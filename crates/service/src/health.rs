@@ -1,16 +1,14 @@
-//! Whether the process is ready for work and whether it is alive, as told by its parts.
+//! Whether the process has started and is ready for work, as told by its parts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 /// Named conditions that must all hold before the process takes work.
 ///
 /// A check starts as not ready. Readiness may depend on the broker or the store: not being ready only takes the
-/// process out of rotation. Liveness must not, because a failed liveness check restarts the process.
+/// process out of rotation. [Liveness](crate::liveness) must not, because a failed liveness check restarts the process.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     state: Arc<Mutex<ReadinessState>>,
@@ -109,79 +107,54 @@ impl ReadyCheck {
     }
 }
 
-/// The heartbeats of the loops that must keep turning.
+/// Whether the process has started; once it has, it says so for ever.
 ///
-/// A loop registers with the longest silence that is still healthy and beats at every turn, also while it waits for a
-/// broker or store that is down: only a loop that is stuck inside this process may fail liveness.
-#[derive(Debug, Clone, Default)]
-pub struct Liveness {
-    beats: Arc<Mutex<BTreeMap<&'static str, Beat>>>,
+/// A startup check that goes on failing restarts the process, so only what its operator has to change may hold it up:
+/// whoever waits for something that is merely away has started.
+#[derive(Debug, Clone)]
+pub struct Startup {
+    state: Arc<Mutex<StartupReport>>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Beat {
-    last: Instant,
-    max_silence: Duration,
-}
-
-/// One loop's heartbeat; dropping it ends the watch, because the loop has ended in an orderly way.
-#[derive(Debug)]
-pub struct Heartbeat {
-    name: &'static str,
-    beats: Arc<Mutex<BTreeMap<&'static str, Beat>>>,
-}
-
-/// A loop that has been silent for too long.
+/// What `/startupz` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Silent {
-    /// The loop.
-    pub name: &'static str,
-    /// For how many milliseconds it has been silent.
-    pub silent_ms: u128,
-    /// How many are allowed.
-    pub max_silence_ms: u128,
+pub struct StartupReport {
+    /// Whether it has.
+    pub started: bool,
+    /// What holds it up, when it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
-impl Liveness {
-    /// A liveness without heartbeats: alive as long as it can answer.
+impl Default for Startup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Startup {
+    /// A startup that has not ended.
     pub fn new() -> Self {
-        Self::default()
+        let starting = StartupReport { started: false, reason: Some("starting".to_owned()) };
+        Self { state: Arc::new(Mutex::new(starting)) }
     }
 
-    /// Watches a loop from now on.
-    pub fn heartbeat(&self, name: &'static str, max_silence: Duration) -> Heartbeat {
-        let beat = Beat { last: Instant::now(), max_silence };
-        lock(&self.beats).insert(name, beat);
-        Heartbeat { name, beats: Arc::clone(&self.beats) }
+    /// It has started; there is no way back.
+    pub fn started(&self) {
+        *lock(&self.state) = StartupReport { started: true, reason: None };
     }
 
-    /// The loops that have been silent for too long.
-    pub fn silent(&self) -> Vec<Silent> {
-        let now = Instant::now();
-        lock(&self.beats)
-            .iter()
-            .filter(|(_, beat)| now - beat.last > beat.max_silence)
-            .map(|(name, beat)| Silent {
-                name,
-                silent_ms: (now - beat.last).as_millis(),
-                max_silence_ms: beat.max_silence.as_millis(),
-            })
-            .collect()
-    }
-}
-
-impl Heartbeat {
-    /// The loop has turned once more.
-    pub fn beat(&self) {
-        if let Some(beat) = lock(&self.beats).get_mut(self.name) {
-            beat.last = Instant::now();
+    /// What holds it up, unless it has started before.
+    pub fn held_up(&self, reason: impl Into<String>) {
+        let mut state = lock(&self.state);
+        if !state.started {
+            state.reason = Some(reason.into());
         }
     }
-}
 
-impl Drop for Heartbeat {
-    fn drop(&mut self) {
-        lock(&self.beats).remove(self.name);
+    /// Whether it has started.
+    pub fn report(&self) -> StartupReport {
+        lock(&self.state).clone()
     }
 }
 
@@ -213,19 +186,14 @@ mod tests {
         assert!(!readiness.report().ready && readiness.report().draining);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_loop_that_stops_beating_is_named() {
-        let liveness = Liveness::new();
-        let dispatch = liveness.heartbeat("dispatch", Duration::from_secs(10));
-        let relay = liveness.heartbeat("relay", Duration::from_secs(30));
-        tokio::time::advance(Duration::from_secs(11)).await;
-        let silent = liveness.silent();
-        assert_eq!(silent.len(), 1);
-        assert_eq!((silent[0].name, silent[0].max_silence_ms), ("dispatch", 10_000));
-        dispatch.beat();
-        assert!(liveness.silent().is_empty());
-        tokio::time::advance(Duration::from_secs(40)).await;
-        drop(relay);
-        assert_eq!(liveness.silent().len(), 1, "a loop that ended is not watched");
+    #[test]
+    fn what_has_started_stays_so() {
+        let startup = Startup::new();
+        assert_eq!(startup.report(), StartupReport { started: false, reason: Some("starting".to_owned()) });
+        startup.held_up("the tables are missing");
+        assert_eq!(startup.report().reason.as_deref(), Some("the tables are missing"));
+        startup.started();
+        startup.held_up("the tables are gone");
+        assert_eq!(startup.report(), StartupReport { started: true, reason: None });
     }
 }

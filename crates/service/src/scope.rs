@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::Liveness;
+
 /// How long an aborted task has to reach its next await; one that blocks its thread is left behind and named.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -26,6 +28,7 @@ type TaskResult = Result<(), TaskError>;
 #[derive(Debug, Clone)]
 pub struct Scope {
     tasks: Arc<Mutex<Tasks>>,
+    liveness: Liveness,
     stopping: CancellationToken,
     aborting: CancellationToken,
     closing: CancellationToken,
@@ -127,8 +130,14 @@ impl Default for Scope {
 impl Scope {
     /// A scope without tasks.
     pub fn new() -> Self {
+        Self::watched_by(Liveness::default())
+    }
+
+    /// A scope whose tasks are watched so.
+    pub(crate) fn watched_by(liveness: Liveness) -> Self {
         Self {
             tasks: Arc::default(),
+            liveness,
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -146,8 +155,9 @@ impl Scope {
             tracing::debug!(task = name, "task {name} was not started: its scope has ended");
             return;
         }
-        let handle = tasks.main.spawn(task);
-        tasks.main_names.insert(handle.id(), name.into());
+        let name = name.into();
+        let handle = tasks.main.spawn(self.liveness.watch(name.clone(), task));
+        tasks.main_names.insert(handle.id(), name);
     }
 
     /// Starts a loop of the service: to return before [`stopping`](Self::stopping) is a failure, even without error.
@@ -172,6 +182,11 @@ impl Scope {
             let handle = tasks.background.spawn(task);
             tasks.background_names.insert(handle.id(), name.into());
         }
+    }
+
+    /// Whether none of its tasks is stuck, background tasks aside.
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
     }
 
     /// Cancelled when the drain begins: take nothing new, finish what you hold, return.

@@ -6,14 +6,23 @@ use protocol::{CustomerName, Digest, Format, JobId, OutputChain, codec};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
-use crate::sql::{Row, Tx, values};
+use crate::sql::{Lock, Row, Tx, values};
 use crate::states::Spelled as _;
-use crate::{attempt, outbox, specs};
+use crate::{attempt, job_blobs, outbox, specs, uploads};
 
 #[async_trait]
 impl AdmissionStore for SqlStore {
     async fn admit(&self, job: NewJob, reply: OutboxMessage) -> Result<Admission, StoreError> {
         attempt!("admit job", self.try_admit(&job, &reply))
+    }
+
+    async fn admitted(
+        &self,
+        customer: &CustomerName,
+        submission: &str,
+        submission_digest: Digest,
+    ) -> Result<Option<Admission>, StoreError> {
+        attempt!("find submission", self.try_admitted(customer, submission, submission_digest))
     }
 
     async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
@@ -40,14 +49,31 @@ impl SqlStore {
         }
         let spec = specs::encode(&job.spec)?;
         let mut tx = self.write().await?;
-        tx.run("INSERT INTO customers (name) VALUES ($1) ON CONFLICT DO NOTHING", values![&job.customer]).await?;
+        // Before anything else, so that a customer is not forgotten while a job of it comes.
+        tx.lock(Lock::Customer(job.customer.as_str())).await?;
+        let create = "INSERT INTO customers (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        tx.run(create, values![&job.customer, job.admitted_at]).await?;
         if !insert_job(&mut tx, job).await? {
-            return known(&mut tx, job).await;
+            let known = known(&mut tx, &job.customer, &job.submission, job.submission_digest).await?;
+            return known.ok_or_else(|| Fault::data("a job that was there is gone"));
+        }
+        if let Some(digest) = missing_blob(&mut tx, job).await? {
+            return Ok(Admission::NoBlob { digest });
         }
         tx.run("INSERT INTO job_specs (job, spec) VALUES ($1, $2)", values![job.id, spec]).await?;
+        job_blobs::note(&mut tx, &[(job.id, &job.customer, &job.spec, job.brief)]).await?;
         outbox::write(&mut tx, std::slice::from_ref(reply)).await?;
         tx.commit().await?;
         Ok(Admission::New)
+    }
+
+    async fn try_admitted(
+        &self,
+        customer: &CustomerName,
+        submission: &str,
+        submission_digest: Digest,
+    ) -> Result<Option<Admission>, Fault> {
+        known(&mut self.read().await?, customer, submission, submission_digest).await
     }
 
     async fn try_reply(&self, reply: &OutboxMessage) -> Result<(), Fault> {
@@ -95,8 +121,9 @@ impl SqlStore {
 /// Writes the job's row; `false` if its submission is known.
 async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
     let sql = "INSERT INTO jobs (id, customer, submission, submission_digest, correlation_id, content_type, traceparent,
-            items, brief, meter, admitted_at, deadline_at, stage_items, last_stage, chain, to_assemble)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+            items, brief, meter, admitted_at, deadline_at, stage_items, last_stage, chain, to_assemble, app, priority,
+            blobs_noted)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1)
         ON CONFLICT (customer, submission) DO NOTHING";
     let values = values![
         job.id,
@@ -115,21 +142,36 @@ async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
         !job.spec.reduce,
         OutputChain::default().to_bytes(),
         job.items == 0,
+        job.spec.app,
+        i64::from(job.spec.priority),
     ];
     Ok(tx.run(sql, values).await? > 0)
 }
 
 /// What the submission was admitted as before.
-async fn known(tx: &mut Tx, job: &NewJob) -> Result<Admission, Fault> {
+async fn known(
+    tx: &mut Tx,
+    customer: &CustomerName,
+    submission: &str,
+    submission_digest: Digest,
+) -> Result<Option<Admission>, Fault> {
     let sql = "SELECT id, items, submission_digest FROM jobs WHERE customer = $1 AND submission = $2";
-    let row = tx.first(sql, values![&job.customer, job.submission.as_str()]).await?;
-    let row = row.ok_or_else(|| Fault::data("a job that was there is gone"))?;
-    let known = row.job(0)?;
-    if row.digest(2)? == job.submission_digest {
-        Ok(Admission::Known { job: known, items: row.number(1)? })
-    } else {
-        Ok(Admission::Conflict { job: known })
+    let Some(row) = tx.first(sql, values![customer, submission]).await? else { return Ok(None) };
+    let job = row.job(0)?;
+    let same = row.digest(2)? == submission_digest;
+    Ok(Some(if same { Admission::Known { job, items: row.number(1)? } } else { Admission::Conflict { job } }))
+}
+
+/// The first blob that the job names and its customer may not use. The customer gives up none of its blobs before this
+/// transaction has ended, and what it may use otherwise (written by the grid, owned by nobody) never goes.
+async fn missing_blob(tx: &mut Tx, job: &NewJob) -> Result<Option<Digest>, Fault> {
+    tx.lock(Lock::Uploads(job.customer.as_str())).await?;
+    for digest in job.spec.blobs() {
+        if uploads::own_size(tx, &job.customer, digest).await?.is_none() {
+            return Ok(Some(digest));
+        }
     }
+    Ok(None)
 }
 
 fn read_verdict(row: &Row) -> Result<AppVerdict, Fault> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ports::store::{Assemble, Assembly, AssemblyView, StageStep, UnitState};
+use ports::store::{Assemble, Assembly, AssemblyView, StageStep, UnitState, Unsent};
 use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::{Format, JobId, OutputChain, codec};
 
@@ -11,14 +11,14 @@ use crate::fault::Fault;
 use crate::outputs::{ENDED, Ended, frames, read_ended, within};
 use crate::sql::{Row, Tx, values};
 use crate::states::Spelled as _;
-use crate::{facts, outbox};
+use crate::{facts, job_blobs, outbox, parts};
 
 /// About how many bytes of frames are assembled in one transaction.
 const PAGE_BYTES: u64 = 16 << 20;
 
 /// The columns of [`read_view`], after those of [`facts::JOB`].
 const ASSEMBLY: &str = "SELECT id, items, stage_items, last_stage, assembled, chain, items_chain,
-    assembled_succeeded, assembled_failed, assembled_cancelled, parts, progress_at FROM jobs WHERE id = $1";
+    assembled_succeeded, assembled_failed, assembled_cancelled, parts, progress_at, parts_sent, numbered FROM jobs WHERE id = $1";
 
 impl SqlStore {
     pub(crate) async fn try_assemble(
@@ -34,6 +34,7 @@ impl SqlStore {
         };
         let row = tx.first(ASSEMBLY, values![job]).await?.ok_or_else(|| Fault::data(format!("job {job} is gone")))?;
         let mut view = read_view(&row, facts, &tally)?;
+        view.unsent = outbox::unsent(&mut tx, &view.job.customer).await?;
         let (units, full) = ended_units(&mut tx, &view, max_units).await?;
         let page_end = units.last().map_or(view.assembled, |unit| unit.end);
         let frames = frames(&mut tx, job, &units).await?;
@@ -45,6 +46,10 @@ impl SqlStore {
         let more = ending || full || (left && assembly.assembled > view.assembled);
         outbox::write(&mut tx, &assembly.replies).await?;
         write_progress(&mut tx, job, &assembly, more || left).await?;
+        // Where units before these have no number, theirs would be found as if they were the first: they are numbered in turn.
+        if view.last_stage && row.number::<u64>(13)? == view.assembled {
+            parts::number(&mut tx, job, &units, &assembly).await?;
+        }
         let more = match &assembly.step {
             StageStep::Stay => more,
             StageStep::Next { stage_items, last_stage } => {
@@ -71,6 +76,7 @@ impl SqlStore {
         let certificate = codec::encode("certificate", certificate, Format::MessagePack)?;
         let end = "UPDATE jobs SET state = $2, certificate = $3, ended_at = $4, to_assemble = 0 WHERE id = $1";
         tx.run(end, values![job, state.text(), certificate, self.clock.now()]).await?;
+        job_blobs::forget(tx, job).await?;
         close_open(tx, job).await
     }
 }
@@ -113,6 +119,7 @@ async fn ended_units(tx: &mut Tx, view: &AssemblyView, max_units: u32) -> Result
 }
 
 fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Result<AssemblyView, Fault> {
+    let parts = row.number(10)?;
     Ok(AssemblyView {
         job,
         stage: tally.stage,
@@ -127,7 +134,9 @@ fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Re
             failed: row.number(8)?,
             cancelled: row.number(9)?,
         },
-        parts: row.number(10)?,
+        parts,
+        parts_sent: row.opt_number(12)?.unwrap_or(parts),
+        unsent: Unsent::default(),
         units: Vec::new(),
         sums: tally.sums,
         progress_at: row.opt_time(11)?,
@@ -140,7 +149,8 @@ fn read_chain(bytes: &[u8]) -> Result<OutputChain, Fault> {
 
 async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: bool) -> Result<(), Fault> {
     let sql = "UPDATE jobs SET assembled = $2, chain = $3, items_chain = COALESCE($4, items_chain), assembled_succeeded = $5,
-            assembled_failed = $6, assembled_cancelled = $7, parts = $8, progress_at = COALESCE($9, progress_at), to_assemble = $10
+            assembled_failed = $6, assembled_cancelled = $7, parts = $8, progress_at = COALESCE($9, progress_at), to_assemble = $10,
+            parts_sent = $11
         WHERE id = $1";
     let items = &assembly.items;
     let values = values![
@@ -154,6 +164,7 @@ async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: boo
         assembly.parts,
         assembly.progress_at,
         again,
+        (assembly.parts_sent < assembly.parts).then(|| u64::from(assembly.parts_sent)),
     ];
     tx.run(sql, values).await?;
     Ok(())
@@ -163,7 +174,7 @@ async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: boo
 async fn next_stage(tx: &mut Tx, job: JobId, stage_items: u64, last_stage: bool) -> Result<(), Fault> {
     let sql = "UPDATE jobs SET stage = stage + 1, stage_items = $2, last_stage = $3, cursor_item = 0, cursor_byte = 0,
             stage_valid_items = 0, stage_valid_units = 0, stage_fuel = 0, stage_compute_us = 0, stage_output_bytes = 0,
-            assembled = 0, chain = $4, to_assemble = $5
+            assembled = 0, numbered = 0, chain = $4, to_assemble = $5
         WHERE id = $1";
     tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().to_bytes(), stage_items == 0]).await?;
     Ok(())

@@ -9,10 +9,10 @@ use protocol::digest::DigestWriter;
 use crate::attempt;
 use crate::connect::SqlStore;
 use crate::fault::Fault;
-use crate::sql::{Tx, values};
+use crate::sql::{Lock, Tx, values};
 
 /// A part's size as a count of bytes.
-const PART: u64 = 1 << 20;
+pub(crate) const PART: u64 = 1 << 20;
 const _: () = assert!(PART_BYTES == 1 << 20, "PART and PART_BYTES differ");
 
 #[async_trait]
@@ -51,7 +51,7 @@ enum Kept {
 }
 
 /// Whether this is a part of a blob of that size.
-fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
+pub(crate) fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
     let inside = offset < size || (size == 0 && offset == 0);
     let expected = size.saturating_sub(offset).min(PART);
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -59,18 +59,25 @@ fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
 }
 
 /// How many parts a blob of that size has; the empty one has an empty part.
-fn parts(size: u64) -> u64 {
+pub(crate) fn parts(size: u64) -> u64 {
     size.div_ceil(PART).max(1)
 }
 
 impl SqlStore {
     async fn try_put_part(&self, digest: Digest, size: u64, offset: u64, data: &[u8]) -> Result<Kept, Fault> {
         let mut tx = self.write().await?;
+        tx.lock(Lock::Blob(digest)).await?;
         let key = values![digest, size];
         tx.run("INSERT INTO blobs (digest, size) VALUES ($1, $2) ON CONFLICT DO NOTHING", key.clone()).await?;
-        let blob = tx.all_locked("SELECT whole, parts, attempt FROM blobs WHERE digest = $1 AND size = $2", key.clone()).await?;
+        let blob =
+            tx.all_locked("SELECT whole, parts, attempt, kept FROM blobs WHERE digest = $1 AND size = $2", key.clone()).await?;
         let blob = blob.first().ok_or_else(|| Fault::data("a blob that was there is gone"))?;
+        if !blob.flag(3)? {
+            // A customer sent the same bytes; now the grid needs them, whatever the customer does with its blob.
+            tx.run("UPDATE blobs SET kept = 1 WHERE digest = $1 AND size = $2", key.clone()).await?;
+        }
         if blob.flag(0)? {
+            tx.commit().await?;
             return Ok(Kept::Whole);
         }
         let insert = "INSERT INTO blob_parts (digest, size, start, data) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
@@ -130,12 +137,12 @@ impl SqlStore {
     }
 }
 
-async fn whole_size(tx: &mut Tx, digest: Digest) -> Result<Option<u64>, Fault> {
+pub(crate) async fn whole_size(tx: &mut Tx, digest: Digest) -> Result<Option<u64>, Fault> {
     let row = tx.first("SELECT size FROM blobs WHERE digest = $1 AND whole = 1", values![digest]).await?;
     row.map(|row| row.number(0)).transpose()
 }
 
-async fn part_data(tx: &mut Tx, digest: Digest, size: u64, start: u64) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) async fn part_data(tx: &mut Tx, digest: Digest, size: u64, start: u64) -> Result<Option<Vec<u8>>, Fault> {
     let sql = "SELECT data FROM blob_parts WHERE digest = $1 AND size = $2 AND start = $3";
     tx.first(sql, values![digest, size, start]).await?.map(|row| row.bytes(0)).transpose()
 }

@@ -3,27 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ports::store::{ClaimedJob, Cursor, DueReplica, JobProgress};
-use protocol::{JobId, Micros, UnitKey};
+use protocol::customer::CustomerLimits;
+use protocol::{CustomerName, JobId, Micros, UnitKey};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
 use crate::specs;
 use crate::sql::{Lock, Row, Tx, Value, values};
+use crate::turns::{self, Claim};
 
 /// What makes a job worth claiming at the time $1.
-const WORTH: &str =
-    "j.state = 'running' AND j.ending IS NULL AND j.cancel_requested = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
+pub(crate) const WORTH: &str =
+    "j.state = 'running' AND j.ending IS NULL AND j.cancel_requested = 0 AND j.paused = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
     AND (j.cursor_item < j.stage_items
         OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))";
 
 /// A claimed job's columns. Due replicas are counted up to a bound that is beyond any dispatch window.
-const CLAIMED: &str = "SELECT j.id, j.customer, c.weight, j.brief, j.traceparent, j.stage_items, j.last_stage,
+const CLAIMED: &str = "SELECT j.id, j.customer, COALESCE(c.weight, 1), j.brief, j.traceparent, j.stage_items, j.last_stage,
         j.stage, j.cursor_item, j.cursor_byte, j.next_unit,
         j.stage_valid_items, j.stage_valid_units, j.stage_fuel, j.stage_compute_us, j.stage_output_bytes, j.admitted_at,
         (SELECT COUNT(*) FROM (SELECT 1 FROM replicas r
             WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1 LIMIT 10000) AS due),
-        j.items
-    FROM jobs j JOIN customers c ON c.name = j.customer";
+        j.items, c.units
+    FROM jobs j LEFT JOIN customers c ON c.name = j.customer";
 
 impl SqlStore {
     pub(crate) async fn try_claim_jobs(
@@ -35,20 +37,23 @@ impl SqlStore {
     ) -> Result<Vec<ClaimedJob>, Fault> {
         let mut tx = self.write().await?;
         tx.lock(Lock::Claims).await?;
-        let held = held(&mut tx, owner, now, limit).await?;
-        let room = i64::from(limit) - i64::try_from(held.len()).unwrap_or(i64::MAX);
-        let free = if room > 0 { free(&mut tx, owner, now, room).await? } else { Vec::new() };
+        let jobs = turns::choose(&mut tx, Claim { owner, now, until, limit }).await?;
+        let mut held = leases(&mut tx, owner).await?;
         // A lease is renewed when half of it is gone, so that polling does not write each time.
         let renew_before = Micros(now.0.saturating_add(until.0.saturating_sub(now.0) / 2));
-        let renewed = held.iter().filter(|(_, ends)| *ends < renew_before).map(|(job, _)| *job);
-        let leases: Vec<_> = renewed.chain(free.iter().copied()).map(|job| values![job, owner, until]).collect();
+        let stands = |job: &JobId| held.get(job).is_some_and(|ends| *ends >= renew_before);
+        let leases: Vec<_> = jobs.iter().filter(|job| !stands(job)).map(|job| values![*job, owner, until]).collect();
         tx.run_many(
             "INSERT INTO leases (job, owner, until) VALUES",
             leases,
             "ON CONFLICT (job) DO UPDATE SET owner = excluded.owner, until = excluded.until",
         )
         .await?;
-        let jobs: Vec<JobId> = held.into_iter().map(|(job, _)| job).chain(free).collect();
+        if jobs.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            held.retain(|job, _| !jobs.contains(job));
+            let given_back = held.into_keys().map(|job| values![job]).collect();
+            tx.run_many("DELETE FROM leases WHERE job IN (VALUES", given_back, ")").await?;
+        }
         let claimed = self.read_claimed(&mut tx, &jobs, now).await?;
         tx.commit().await?;
         Ok(claimed)
@@ -64,7 +69,15 @@ impl SqlStore {
         let mut values = values![now];
         values.extend(jobs.iter().map(|job| Value::from(*job)));
         let rows = tx.composed(sql, values).await?;
-        rows.iter().map(|row| read_claimed_job(row, specs::of(&specs, row.job(0)?)?)).collect()
+        let sent = sent(tx).await?;
+        let read = |row: &Row| {
+            let mut job = read_claimed_job(row, specs::of(&specs, row.job(0)?)?)?;
+            let sent = sent.get(&job.customer).copied().unwrap_or_default();
+            let left = u64::from(job.customer_units_left).saturating_sub(sent);
+            job.customer_units_left = u32::try_from(left).unwrap_or(u32::MAX);
+            Ok(job)
+        };
+        rows.iter().map(read).collect()
     }
 
     pub(crate) async fn try_release_jobs(&self, owner: &str) -> Result<(), Fault> {
@@ -92,27 +105,22 @@ impl SqlStore {
     }
 }
 
-/// Jobs under the owner's lease that are worth it, and when each lease ends.
-async fn held(tx: &mut Tx, owner: &str, now: Micros, limit: u32) -> Result<Vec<(JobId, Micros)>, Fault> {
-    let sql = format!(
-        "SELECT j.id, l.until FROM leases l JOIN jobs j ON j.id = l.job
-        WHERE l.owner = $2 AND {WORTH} ORDER BY j.id LIMIT $3"
-    );
-    let rows = tx.composed(sql, values![now, owner, limit]).await?;
+/// The owner's leases, and when each ends.
+async fn leases(tx: &mut Tx, owner: &str) -> Result<BTreeMap<JobId, Micros>, Fault> {
+    let rows = tx.all("SELECT job, until FROM leases WHERE owner = $1", values![owner]).await?;
     rows.iter().map(|row| Ok((row.job(0)?, row.time(1)?))).collect()
 }
 
-/// Jobs under nobody's lease that are worth one.
-async fn free(tx: &mut Tx, owner: &str, now: Micros, limit: i64) -> Result<Vec<JobId>, Fault> {
-    let sql = format!(
-        "SELECT j.id FROM jobs j
-        WHERE {WORTH} AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.job = j.id AND (l.owner = $2 OR l.until > $1))
-        ORDER BY j.id LIMIT $3"
-    );
-    let rows = tx.composed(sql, values![now, owner, limit]).await?;
-    rows.iter().map(|row| row.job(0)).collect()
+/// How many replicas of each customer are with the broker or a worker.
+async fn sent(tx: &mut Tx) -> Result<BTreeMap<CustomerName, u64>, Fault> {
+    // The condition on times is always true; it leads the planners to the index of the few that are sent.
+    let sql = "SELECT j.customer, CAST(SUM(s.replicas) AS BIGINT)
+        FROM (SELECT r.job, COUNT(*) AS replicas FROM replicas r WHERE r.state = 'sent' AND r.deadline > -1 GROUP BY r.job) AS s
+        JOIN jobs j ON j.id = s.job WHERE j.state = 'running' GROUP BY j.customer";
+    tx.all(sql, Vec::new()).await?.iter().map(|row| Ok((row.parsed(0)?, row.number(1)?))).collect()
 }
 
+/// A claimed job, of whose customer's replicas none are counted yet.
 fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJob, Fault> {
     Ok(ClaimedJob {
         id: row.job(0)?,
@@ -134,6 +142,7 @@ fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJo
         },
         admitted_at: row.time(16)?,
         due: row.number(17)?,
+        customer_units_left: row.opt_number(19)?.unwrap_or(CustomerLimits::default().units),
     })
 }
 

@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::budget::FuelSums;
 use crate::fault::Fault;
 use crate::specs::Specs;
 use crate::sql::Tx;
@@ -48,11 +49,12 @@ pub(crate) enum Pools {
     Postgres(sqlx::PgPool),
 }
 
-/// The store over `PostgreSQL` or `SQLite`; implements all five traits of [`ports::store`].
+/// The store over `PostgreSQL` or `SQLite`; implements all traits of [`ports::store`].
 pub struct SqlStore {
     pub(crate) pools: Pools,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) specs: Specs,
+    pub(crate) fuel_sums: FuelSums,
 }
 
 impl SqlStore {
@@ -66,7 +68,7 @@ impl SqlStore {
                 detail: "the database's address is neither sqlite://PATH nor postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
             }),
         }?;
-        Ok(Self { pools, clock: options.clock, specs: Specs::default() })
+        Ok(Self { pools, clock: options.clock, specs: Specs::default(), fuel_sums: FuelSums::default() })
     }
 
     /// Ends all connections, after what is under way.

@@ -43,6 +43,11 @@ impl DispatchStore for SqlStore {
     }
 }
 
+/// Why a replica is lost: nothing came of it.
+const SILENT: &str = "no answer by its deadline";
+/// Why a replica is lost: all that the broker held is.
+const FORGOTTEN: &str = "lost with the broker's queues";
+
 impl SqlStore {
     async fn try_dispatch(&self, step: &Dispatch) -> Result<bool, Fault> {
         let mut tx = self.write().await?;
@@ -89,7 +94,8 @@ impl SqlStore {
             return Ok(0);
         }
         lock_jobs(&mut tx, keys.iter().map(|(job, _, _)| *job)).await?;
-        let lost = lose(&mut tx, &keys).await?;
+        let reason = if everything { FORGOTTEN } else { SILENT };
+        let lost = lose(&mut tx, &keys, reason).await?;
         let further = further_replicas(&mut tx, &lost).await?;
         insert_due(&mut tx, further.into_iter().map(|key| (key, now)).collect()).await?;
         tx.commit().await?;
@@ -166,12 +172,12 @@ async fn move_cursors(tx: &mut Tx, step: &Dispatch, dispatched: &BTreeMap<JobId,
 }
 
 /// Marks those that are still sent as lost; which they were.
-async fn lose(tx: &mut Tx, keys: &[(JobId, u32, u16)]) -> Result<Vec<ReplicaKey>, Fault> {
+async fn lose(tx: &mut Tx, keys: &[(JobId, u32, u16)], reason: &str) -> Result<Vec<ReplicaKey>, Fault> {
     let rows = tx
         .all_many(
-            "WITH k (job, unit, replica) AS (VALUES",
-            keys.iter().map(|(job, unit, replica)| values![*job, *unit, *replica]).collect(),
-            ") UPDATE replicas SET state = 'lost' FROM k
+            "WITH k (job, unit, replica, reason) AS (VALUES",
+            keys.iter().map(|(job, unit, replica)| values![*job, *unit, *replica, reason]).collect(),
+            ") UPDATE replicas SET state = 'lost', reason = k.reason FROM k
             WHERE replicas.job = k.job AND replicas.unit = k.unit AND replicas.replica = k.replica AND replicas.state = 'sent'
             RETURNING replicas.job, replicas.unit, replicas.replica",
         )

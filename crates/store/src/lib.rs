@@ -1,4 +1,4 @@
-//! The store over PostgreSQL and SQLite: one set of statements, one set of migrations, six traits.
+//! The store over PostgreSQL and SQLite: one set of statements, one set of migrations, all traits of the port.
 //!
 //! Rules that keep it free of deadlocks and of double effects:
 //! every writer locks the jobs it touches first, in the order of their ids; numbers of the ledger and of one customer's
@@ -9,23 +9,33 @@ mod activity;
 mod admission;
 mod assemble;
 mod blobs;
+mod budget;
 mod claim;
 mod connect;
+mod customers;
 mod dispatch;
 mod facts;
 mod fault;
+mod job_blobs;
 mod ledger;
 mod load;
 mod migrate;
 mod outbox;
 mod outputs;
+mod parts;
+mod promote;
 mod report;
+mod requests;
+mod retention;
 mod settle;
 mod settlement;
 mod specs;
 mod split;
 mod sql;
 mod states;
+mod turns;
+mod uploads;
+mod waiting;
 
 pub use about::{About, Product};
 pub use connect::{SqlStore, StoreOptions};

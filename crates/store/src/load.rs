@@ -28,11 +28,11 @@ pub struct JobLoad {
     pub begun: bool,
     /// Whether it only waits for its end: cancelled, or past its deadline.
     pub ending: bool,
-    /// Items of the current stage that are not cut into units.
+    /// Items of the current stage that are not cut into units; none while the job rests.
     pub uncut: u64,
     /// What was measured of the current stage.
     pub progress: JobProgress,
-    /// Replicas of open units that are not answered: due now or later, with the broker or with a worker.
+    /// Replicas of open units that are not answered: due now or later unless the job rests, with the broker or with a worker.
     pub replicas: u64,
     /// The items of these, each as often as a replica has it.
     pub replica_items: u64,
@@ -66,7 +66,7 @@ impl SqlStore {
         let mut tx = self.read().await?;
         let sql =
             "SELECT id, stage, stage_items, cursor_item, stage_valid_items, stage_valid_units, stage_fuel, stage_compute_us,
-                stage_output_bytes, admitted_at, progress_at, deadline_at, cancel_requested, ending
+                stage_output_bytes, admitted_at, progress_at, deadline_at, cancel_requested, ending, paused
             FROM jobs WHERE state = 'running' ORDER BY id LIMIT $1";
         let rows = tx.all(sql, values![limit]).await?;
         let ids = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
@@ -87,7 +87,7 @@ impl SqlStore {
                 target_ms: spec.unit.target_ms,
                 begun: stage > 0 || cut > 0,
                 ending: late || row.flag(12)? || row.opt_text(13)?.is_some(),
-                uncut: row.number::<u64>(2)?.saturating_sub(cut),
+                uncut: if row.flag(14)? { 0 } else { row.number::<u64>(2)?.saturating_sub(cut) },
                 progress: read_progress(row)?,
                 replicas,
                 replica_items,
@@ -115,7 +115,7 @@ async fn waiting(tx: &mut Tx) -> Result<BTreeMap<JobId, Waiting>, Fault> {
     let sql = "SELECT w.job, COUNT(*), CAST(SUM(u.end_item - u.first_item) AS BIGINT), MIN(NULLIF(w.since, 0))
         FROM (
             SELECT r.job, r.unit, r.not_before AS since FROM jobs j JOIN replicas r ON r.job = j.id
-            WHERE j.state = 'running' AND r.state = 'due' AND r.not_before >= 0
+            WHERE j.state = 'running' AND j.paused = 0 AND r.state = 'due' AND r.not_before >= 0
             UNION ALL
             SELECT r.job, r.unit, r.not_before AS since FROM jobs j JOIN replicas r ON r.job = j.id
             WHERE j.state = 'running' AND r.state = 'sent' AND r.deadline > -1

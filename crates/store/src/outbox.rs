@@ -1,7 +1,7 @@
 //! The outbox: messages to customers in the order they were written, claimed for sending and forgotten when sent.
 
-use ports::store::{Outbox, OutboxMessage};
-use protocol::Micros;
+use ports::store::{Outbox, OutboxMessage, Unsent};
+use protocol::{CustomerName, Micros};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
@@ -9,6 +9,11 @@ use crate::sql::{Lock, Row, Tx, values};
 
 /// About how many bytes of bodies are claimed at once.
 const CLAIM_BYTES: u64 = 16 << 20;
+/// So many of the oldest messages are looked at in their order, which is enough unless those of customers who refuse stand
+/// before all others; then customers are looked at one by one.
+const OLDEST: u32 = 1_000;
+/// Customers that are looked at in one claim: more than a grid has, and fewer than would keep a writer waiting for seconds.
+const MAX_CUSTOMERS: u32 = 100_000;
 
 /// Writes messages; one whose id is there already has no effect.
 pub(crate) async fn write(tx: &mut Tx, messages: &[OutboxMessage]) -> Result<(), Fault> {
@@ -37,6 +42,17 @@ pub(crate) async fn write(tx: &mut Tx, messages: &[OutboxMessage]) -> Result<(),
     )
     .await?;
     Ok(())
+}
+
+/// Up to how many messages what waits for a customer is counted: one more than that at which no further parts are written.
+const MAX_UNSENT: u32 = 10_001;
+
+/// What waits for a customer; of more messages than [`MAX_UNSENT`] only so many are counted.
+pub(crate) async fn unsent(tx: &mut Tx, customer: &CustomerName) -> Result<Unsent, Fault> {
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT)
+        FROM (SELECT bytes FROM outbox WHERE customer = $1 LIMIT $2) AS waiting";
+    let Some(row) = tx.first(sql, values![customer, MAX_UNSENT]).await? else { return Ok(Unsent::default()) };
+    Ok(Unsent { messages: row.number(0)?, bytes: row.number(1)? })
 }
 
 impl SqlStore {
@@ -77,24 +93,76 @@ impl SqlStore {
     }
 }
 
+/// A message by its number, with its bytes.
+type Numbered = (i64, u64);
+
 /// The oldest messages that no earlier held message of the same customer stands before.
 async fn claimable(tx: &mut Tx, now: Micros, limit: u32) -> Result<Vec<i64>, Fault> {
-    // Held messages are few (claimed or refused), so the first of each customer is found at once.
-    let sql = "WITH held (customer, number) AS (
-            SELECT customer, MIN(number) FROM outbox WHERE held_until > 0 AND held_until > $1 GROUP BY customer)
-        SELECT o.number, o.bytes FROM outbox o LEFT JOIN held h ON h.customer = o.customer
-        WHERE h.number IS NULL OR o.number < h.number ORDER BY o.number LIMIT $2";
-    let rows = tx.all(sql, values![now, limit]).await?;
-    let mut numbers = Vec::new();
+    let mut oldest = of_oldest(tx, now, limit).await?;
+    if oldest.len() < rows_of(limit) && has_more(tx).await? {
+        oldest = of_each(tx, now, limit).await?;
+    }
     let mut sum = 0_u64;
-    for row in &rows {
-        sum = sum.saturating_add(row.number(1)?);
-        if sum > CLAIM_BYTES && !numbers.is_empty() {
+    let fits = |(place, (number, bytes)): (usize, Numbered)| {
+        sum = sum.saturating_add(bytes);
+        (sum <= CLAIM_BYTES || place == 0).then_some(number)
+    };
+    Ok(oldest.into_iter().enumerate().map_while(fits).collect())
+}
+
+/// Those among the [`OLDEST`].
+async fn of_oldest(tx: &mut Tx, now: Micros, limit: u32) -> Result<Vec<Numbered>, Fault> {
+    let sql = "WITH held (customer, number) AS (
+            SELECT customer, MIN(number) FROM outbox WHERE held_until > 0 AND held_until > $1 GROUP BY customer),
+        oldest (number, customer, bytes) AS (SELECT number, customer, bytes FROM outbox ORDER BY number LIMIT $2)
+        SELECT o.number, o.bytes FROM oldest o LEFT JOIN held h ON h.customer = o.customer
+        WHERE h.number IS NULL OR o.number < h.number ORDER BY o.number LIMIT $3";
+    let rows = tx.all(sql, values![now, OLDEST, limit]).await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.number(1)?))).collect()
+}
+
+/// Whether there are more messages than the [`OLDEST`].
+async fn has_more(tx: &mut Tx) -> Result<bool, Fault> {
+    Ok(tx.first("SELECT number FROM outbox ORDER BY number LIMIT 1 OFFSET $1", values![OLDEST]).await?.is_some())
+}
+
+/// The oldest of all customers whose first message is free: each customer is found by the index, however many messages of
+/// others there are.
+async fn of_each(tx: &mut Tx, now: Micros, limit: u32) -> Result<Vec<Numbered>, Fault> {
+    let sql = "WITH RECURSIVE waiting (customer, n) AS (
+            SELECT MIN(customer), 1 FROM outbox
+            UNION ALL
+            SELECT (SELECT MIN(o.customer) FROM outbox o WHERE o.customer > w.customer), w.n + 1
+            FROM waiting w WHERE w.customer IS NOT NULL AND w.n < $1),
+        heads (customer, number, held_until) AS (
+            SELECT w.customer, (SELECT o.number FROM outbox o WHERE o.customer = w.customer ORDER BY o.number LIMIT 1),
+                (SELECT o.held_until FROM outbox o WHERE o.customer = w.customer ORDER BY o.number LIMIT 1)
+            FROM waiting w WHERE w.customer IS NOT NULL)
+        SELECT customer, number FROM heads WHERE held_until <= $2 ORDER BY number LIMIT $3";
+    let heads = tx.all(sql, values![MAX_CUSTOMERS, now, limit]).await?;
+    let mut oldest: Vec<Numbered> = Vec::new();
+    for head in heads {
+        // Of a customer whose first message is younger than all that were found, and of all after it, none is among the oldest.
+        let last = oldest.get(rows_of(limit).saturating_sub(1)).map_or(i64::MAX, |(number, _)| *number);
+        if head.int(1)? > last {
             break;
         }
-        numbers.push(row.int(0)?);
+        let sql = "SELECT number, bytes, held_until FROM outbox WHERE customer = $1 AND number < $2 ORDER BY number LIMIT $3";
+        let rows = tx.all(sql, values![head.text(0)?, last, limit]).await?;
+        for row in rows {
+            if row.int(2)? > now.0 {
+                break;
+            }
+            oldest.push((row.int(0)?, row.number(1)?));
+        }
+        oldest.sort_unstable();
+        oldest.truncate(rows_of(limit));
     }
-    Ok(numbers)
+    Ok(oldest)
+}
+
+fn rows_of(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn read_message(row: &Row) -> Result<Outbox, Fault> {

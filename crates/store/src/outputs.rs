@@ -17,6 +17,7 @@ const PAGE_UNITS: u32 = 1_000;
 const FAILURE_UNITS: u32 = 16;
 
 /// An ended unit without its frame.
+#[derive(Clone)]
 pub(crate) struct Ended {
     pub(crate) unit: u32,
     pub(crate) first: u64,
@@ -30,14 +31,21 @@ pub(crate) struct Ended {
 pub(crate) const ENDED: &str = "SELECT unit, first_item, end_item, state, output_bytes, reason FROM units";
 
 pub(crate) fn read_ended(row: &Row) -> Result<Ended, Fault> {
-    Ok(Ended {
-        unit: row.number(0)?,
-        first: row.number(1)?,
-        end: row.number(2)?,
-        state: UnitState::of(&row.text(3)?)?,
-        bytes: row.number(4)?,
-        reason: row.opt_text(5)?,
-    })
+    Ended::read(row, 0)
+}
+
+impl Ended {
+    /// A unit of the columns [`ENDED`], where other columns go before.
+    pub(crate) fn read(row: &Row, before: usize) -> Result<Self, Fault> {
+        Ok(Self {
+            unit: row.number(before)?,
+            first: row.number(before + 1)?,
+            end: row.number(before + 2)?,
+            state: UnitState::of(&row.text(before + 3)?)?,
+            bytes: row.number(before + 4)?,
+            reason: row.opt_text(before + 5)?,
+        })
+    }
 }
 
 /// The leading units whose frames together hold about that many bytes; at least one.
@@ -93,6 +101,7 @@ impl SqlStore {
             "{ENDED} WHERE job = $1 AND stage = $2 AND state IN ('valid', 'failed') AND end_item > $3 AND first_item < $4
             AND first_item >= COALESCE(
                 (SELECT MAX(f.first_item) FROM units f WHERE f.job = $1 AND f.stage = $2 AND f.first_item <= $3), 0)
+            AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = $1 AND j.results_gone_at IS NOT NULL)
             ORDER BY first_item"
         );
         let rows = tx.composed(sql, values![job, stage, first, end]).await?;
@@ -103,9 +112,9 @@ impl SqlStore {
 
     pub(crate) async fn try_outputs(&self, job: JobId, from: u64) -> Result<OutputPage, Fault> {
         let mut tx = self.read().await?;
-        let sql = "SELECT state, last_stage, stage, assembled FROM jobs WHERE id = $1";
+        let sql = "SELECT state, last_stage, stage, assembled, results_gone_at FROM jobs WHERE id = $1";
         let Some(row) = tx.first(sql, values![job]).await? else { return Ok(Vec::new()) };
-        if !row.flag(1)? {
+        if !row.flag(1)? || row.opt_int(4)?.is_some() {
             return Ok(Vec::new());
         }
         // While the job runs, only what is assembled is there without a gap.
@@ -127,8 +136,11 @@ impl SqlStore {
     pub(crate) async fn try_failed_items(&self, job: JobId, from: u64, limit: u32) -> Result<Vec<FailedItem>, Fault> {
         let mut tx = self.read().await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        // A valid unit's failures are said in its output alone.
+        let gone = tx.first("SELECT 1 FROM jobs WHERE id = $1 AND results_gone_at IS NOT NULL", values![job]).await?.is_some();
+        let kept = if gone { " AND state = 'failed'" } else { "" };
         let sql = format!(
-            "{ENDED} WHERE job = $1 AND stage = 0 AND failed_items > 0 AND end_item > $2
+            "{ENDED} WHERE job = $1 AND stage = 0 AND failed_items > 0 AND end_item > $2{kept}
             AND first_item >= COALESCE(
                 (SELECT MAX(f.first_item) FROM units f WHERE f.job = $1 AND f.stage = 0 AND f.first_item <= $2), 0)
             ORDER BY first_item LIMIT $3"

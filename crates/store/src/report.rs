@@ -57,8 +57,10 @@ impl SqlStore {
 
     pub(crate) async fn try_reports(&self, wanted: &str, values: Vec<Value>) -> Result<Vec<JobReport>, Fault> {
         let mut tx = self.read().await?;
-        let sql =
-            format!("{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate FROM jobs {wanted}");
+        let sql = format!(
+            "{JOB}, submission, items, stage_items, last_stage, cursor_item, ended_at, certificate,
+            paused, parts, results_gone_at FROM jobs {wanted}"
+        );
         let rows = tx.composed(sql, values).await?;
         let jobs = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
         let specs = self.specs.load(&mut tx, &jobs).await?;
@@ -90,10 +92,15 @@ fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result
     // Units are numbered without a gap, and those of an ended job are cancelled if nothing else.
     let decided = tally.sums.usage.units.saturating_add(tally.failed_units);
     let open = if facts.state == JobState::Running { u64::from(tally.next_unit).saturating_sub(decided) } else { 0 };
+    let running = facts.state == JobState::Running;
     Ok(JobReport {
         id: facts.id,
         customer: facts.customer,
         submission: row.text(column(0))?,
+        correlation_id: facts.correlation_id,
+        paused: running && row.flag(column(7))?,
+        parts: row.number(column(8))?,
+        results_gone_at: row.opt_time(column(9))?,
         spec: facts.spec,
         state: facts.state,
         items: certificate.as_ref().map_or(so_far, |certificate| certificate.items),

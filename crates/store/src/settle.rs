@@ -30,6 +30,10 @@ impl SettlementStore for SqlStore {
         attempt!("claim outbox", self.try_claim_outbox(now, until, limit))
     }
 
+    async fn expire_results(&self, ended_before: Micros, now: Micros, limit: u32) -> Result<u32, StoreError> {
+        attempt!("expire results", self.try_expire_results(ended_before, now, limit))
+    }
+
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
         attempt!("settle outbox", self.try_settle_outbox(sent, refused, again))
     }

@@ -1,43 +1,63 @@
 //! Assembling: puts decided units together in item order, moves reductions on, and ends jobs.
 
-use std::collections::BTreeSet;
+mod delivery;
+mod draft;
+mod replies;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ports::broker::{Outgoing, Properties};
-use ports::store::{
-    Assembly, AssemblyView, CustomerTotals, JobFacts, OutboxMessage, StageStep, StoreError, UnitState, UsageFilter,
-};
+use ports::store::{AssemblyView, CustomerTotals, JobFacts, StoreError, UsageFilter};
 use protocol::address::CONTROL_EXCHANGE;
-use protocol::job::{Delivery, DropJob, ItemCounts, JobState};
-use protocol::reply::{Completed, Part, Progress as ProgressReply, UsageSummary};
-use protocol::{CodecError, CustomerName, Format, JobId, Message, Micros};
-use rules::assemble::{self, Progress};
+use protocol::job::{DropJob, JobState};
+use protocol::reply::UsageSummary;
+use protocol::{CustomerName, Format, JobId, Message, Micros};
 use rules::invariants::{self, Invariant};
-use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
+use service::{CancellationToken, Seen};
 use tokio::sync::Notify;
 
 use crate::Aggregator;
+use delivery::Earlier;
+use draft::{Aftermath, Drafter};
+use replies::Told;
 
 /// Units put together in one transaction.
 const MAX_UNITS: u32 = 256;
 /// Jobs looked for in one sweep.
 const MAX_SWEPT: u32 = 1_000;
-/// Progress is told at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Jobs that settling has met are remembered to this number; one that is forgotten is said again.
+const MAX_MET: usize = 4_096;
+/// Running jobs whose last progress is remembered; beyond that some is told twice.
+const MAX_TOLD: usize = 10_000;
 /// An announcement to workers only saves work, so it is not worth more waiting.
 const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Jobs whose units were settled since they were last assembled.
-#[derive(Default)]
 pub(crate) struct Touched {
     jobs: Mutex<BTreeSet<JobId>>,
     told: Notify,
+    met: Seen<JobId>,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self { jobs: Mutex::default(), told: Notify::default(), met: Seen::new(MAX_MET) }
+    }
 }
 
 impl Touched {
+    /// Says once of a job that it has come this far, so that a trace is found in the logs of each service that it passed.
+    pub(crate) fn meet(&self, job: &JobFacts) {
+        if self.met.is_new(job.id) {
+            let JobFacts { id, customer, traceparent, .. } = job;
+            tracing::info!(job = %id, customer = %customer, traceparent, "first outcomes of job {id} of {customer}");
+        }
+    }
+
     /// More of them.
     pub(crate) fn add(&self, jobs: impl IntoIterator<Item = JobId>) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).extend(jobs);
@@ -58,6 +78,8 @@ pub(crate) async fn run(
 ) -> Result<(), TaskError> {
     let mut sweep = tokio::time::interval(Duration::from_millis(aggregator.settings.sweep_ms.max(1)));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let assembler = Assembler { aggregator, told: Mutex::default() };
+    let aggregator = &assembler.aggregator;
     loop {
         tokio::select! {
             biased;
@@ -70,7 +92,7 @@ pub(crate) async fn run(
             () = touched.told.notified() => {}
         }
         for job in touched.take() {
-            let step = || job_forward(&aggregator, job);
+            let step = || assembler.job_forward(job);
             if until_done("assembling a job", &stopping, step).await.is_none() {
                 return Ok(());
             }
@@ -83,6 +105,7 @@ pub(crate) async fn run(
 struct Ended {
     state: JobState,
     usage: UsageSummary,
+    traceparent: Option<String>,
     /// From its admission.
     took: Duration,
     /// Whether it was done by its deadline; a customer who cancels wants no answer.
@@ -91,54 +114,84 @@ struct Ended {
 
 impl Ended {
     fn new(view: &AssemblyView, state: JobState, now: Micros) -> Self {
-        let JobFacts { admitted_at, deadline_at, .. } = view.job;
+        let JobFacts { admitted_at, deadline_at, traceparent, .. } = &view.job;
         let deadline = deadline_at.filter(|_| state != JobState::Cancelled);
         let in_time = deadline.map(|deadline| state == JobState::Completed && now <= deadline);
-        Self { state, usage: view.sums.usage, took: now.since(admitted_at), in_time }
+        let traceparent = traceparent.clone();
+        Self { state, usage: view.sums.usage, traceparent, took: now.since(*admitted_at), in_time }
     }
 }
 
-/// What the transaction tells beyond what it writes.
-#[derive(Default)]
-struct Aftermath {
-    ended: Option<Ended>,
-    broken: Option<String>,
-    cut_short: bool,
-    customer: Option<CustomerName>,
-    error: Option<String>,
+/// Assembles jobs, and remembers of each what its customer was told last.
+struct Assembler {
+    aggregator: Aggregator,
+    told: Mutex<BTreeMap<JobId, Told>>,
 }
 
-/// Brings a job as far forward as its decided units allow.
-async fn job_forward(aggregator: &Aggregator, job: JobId) -> Result<(), StoreError> {
-    loop {
-        let aftermath = Arc::new(Mutex::new(Aftermath::default()));
-        let told = Arc::clone(&aftermath);
-        let now = aggregator.clock.now();
-        let decide = move |view: &AssemblyView| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            decide(view, now, &mut told)
-        };
-        let more = aggregator.store.assemble(job, MAX_UNITS, Box::new(decide)).await?;
-        let aftermath = std::mem::take(&mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(error) = aftermath.error {
-            aggregator.metrics.broken(Invariant::Assembly, &format!("job {job} cannot be assembled: {error}"));
-            return Ok(());
-        }
-        if let Some(what) = aftermath.broken {
-            aggregator.metrics.broken(Invariant::Items, &format!("job {job}: {what}"));
-        }
-        if let Some(customer) = aftermath.customer {
-            match aftermath.ended {
-                Some(end) => {
-                    ended(aggregator, job, &end, &customer);
-                    audit(aggregator, job, &end.usage).await?;
+impl Assembler {
+    /// Brings a job as far forward as its decided units allow.
+    async fn job_forward(&self, job: JobId) -> Result<(), StoreError> {
+        let metrics = &self.aggregator.metrics;
+        let mut earlier = Earlier::default();
+        loop {
+            let (more, aftermath) = self.step(job, &earlier).await?;
+            if let Some(error) = aftermath.error {
+                metrics.broken(Invariant::Assembly, &format!("job {job} cannot be assembled: {error}"));
+                return Ok(());
+            }
+            if let Some(what) = aftermath.broken {
+                metrics.broken(Invariant::Items, &format!("job {job}: {what}"));
+            }
+            if let Some(before) = aftermath.wants_earlier {
+                earlier = Earlier::read(self.aggregator.store.as_ref(), job, before).await?;
+                continue;
+            }
+            self.remember(job, aftermath.progress, aftermath.ended.is_some());
+            if let Some(customer) = aftermath.customer {
+                match aftermath.ended {
+                    Some(end) => {
+                        ended(&self.aggregator, job, &end, &customer);
+                        audit(&self.aggregator, job, &end.usage).await?;
+                    }
+                    None if aftermath.cut_short => announce_drop(&self.aggregator, job, customer).await,
+                    None => {}
                 }
-                None if aftermath.cut_short => announce_drop(aggregator, job, customer).await,
-                None => {}
+            }
+            if more != Some(true) {
+                return Ok(());
             }
         }
-        if more != Some(true) {
-            return Ok(());
+    }
+
+    /// One transaction; whether more may follow, and what it tells beyond what it writes.
+    async fn step(&self, job: JobId, earlier: &Earlier) -> Result<(Option<bool>, Aftermath), StoreError> {
+        let aftermath = Arc::new(Mutex::new(Aftermath::default()));
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&job).copied().unwrap_or_default();
+        let drafter = Drafter {
+            now: self.aggregator.clock.now(),
+            rates: self.aggregator.settings.rates.clone(),
+            told,
+            earlier: earlier.clone(),
+        };
+        let telling = Arc::clone(&aftermath);
+        let decide = move |view: &AssemblyView| {
+            let mut telling = telling.lock().unwrap_or_else(PoisonError::into_inner);
+            drafter.decide(view, &mut telling)
+        };
+        let more = self.aggregator.store.assemble(job, MAX_UNITS, Box::new(decide)).await?;
+        let aftermath = std::mem::take(&mut *aftermath.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((more, aftermath))
+    }
+
+    fn remember(&self, job: JobId, progress: Option<Told>, ended: bool) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended {
+            told.remove(&job);
+        } else if let Some(progress) = progress {
+            if told.len() >= MAX_TOLD {
+                told.clear();
+            }
+            told.insert(job, progress);
         }
     }
 }
@@ -150,7 +203,7 @@ fn ended(aggregator: &Aggregator, job: JobId, end: &Ended, customer: &CustomerNa
         JobState::Cancelled => "cancelled",
         JobState::Expired => "expired",
     };
-    tracing::info!(job = %job, customer = %customer, "job {job} of {customer} is {how}");
+    tracing::info!(job = %job, customer = %customer, traceparent = end.traceparent, "job {job} of {customer} is {how}");
     let metrics = &aggregator.metrics;
     metrics.jobs_ended.with_label_values(&[how]).inc();
     metrics.job_seconds.observe(end.took.as_secs_f64());
@@ -186,152 +239,5 @@ async fn announce_drop(aggregator: &Aggregator, job: JobId, customer: CustomerNa
     }
 }
 
-fn decide(view: &AssemblyView, now: Micros, told: &mut Aftermath) -> Assembly {
-    match draft(view, now) {
-        Ok(assembly) => {
-            told.customer = Some(view.job.customer.clone());
-            match &assembly.step {
-                StageStep::End { state, certificate } => {
-                    told.ended = Some(Ended::new(view, *state, now));
-                    let settled = (view.sums.items_succeeded, view.sums.items_failed);
-                    if !invariants::items_hold(&certificate.items, settled) {
-                        told.broken = Some(format!("{:?} are certified, {settled:?} were settled", certificate.items));
-                    }
-                }
-                StageStep::Cancel { .. } => told.cut_short = true,
-                StageStep::Stay | StageStep::Next { .. } => {}
-            }
-            assembly
-        }
-        Err(error) => {
-            told.error = Some(error);
-            unchanged(view)
-        }
-    }
-}
-
-fn unchanged(view: &AssemblyView) -> Assembly {
-    Assembly {
-        assembled: view.assembled,
-        chain: view.chain,
-        items_chain: view.items_chain,
-        items: view.items,
-        parts: view.parts,
-        step: StageStep::Stay,
-        replies: Vec::new(),
-        progress_at: view.progress_at,
-    }
-}
-
-fn draft(view: &AssemblyView, now: Micros) -> Result<Assembly, String> {
-    let mut assembly = unchanged(view);
-    let mut progress = Progress { items: view.assembled, chain: view.chain, ..Progress::default() };
-    for (first, end, state, output) in &view.units {
-        progress.take((*first, *end, *state, output)).map_err(|e| e.to_string())?;
-        let has_output = matches!(state, UnitState::Valid | UnitState::Failed);
-        if view.job.spec.delivery == Delivery::Parts && view.last_stage && has_output {
-            parts(view, *first, output, &mut assembly)?;
-        }
-    }
-    if view.job.ending.is_some() && view.units.is_empty() {
-        progress.cancel(view.stage_items - view.assembled);
-    }
-    assembly.assembled = progress.items;
-    assembly.chain = progress.chain;
-    if view.stage == 0 {
-        assembly.items.succeeded += progress.succeeded;
-        assembly.items.failed += progress.failed;
-        assembly.items.cancelled += progress.cancelled;
-    }
-    let stage_done = progress.items == view.stage_items;
-    if stage_done && view.stage == 0 {
-        assembly.items_chain = Some(progress.chain);
-    }
-    assembly.step = next_step(view, &assembly, stage_done, now);
-    tell(view, &mut assembly, now).map_err(|e| e.to_string())?;
-    Ok(assembly)
-}
-
-fn next_step(view: &AssemblyView, assembly: &Assembly, stage_done: bool, now: Micros) -> StageStep {
-    if let Some(state) = view.job.ending {
-        // What is assembled above stage 0 is of no use without the rest.
-        return if stage_done || view.stage > 0 { end(view, assembly, state) } else { StageStep::Stay };
-    }
-    if stage_done {
-        return match assemble::next_stage(view.stage_items, view.last_stage) {
-            Some(stage_items) => StageStep::Next { stage_items, last_stage: assemble::is_last(stage_items) },
-            None => end(view, assembly, JobState::Completed),
-        };
-    }
-    if view.job.cancel_requested {
-        StageStep::Cancel { state: JobState::Cancelled }
-    } else if view.job.deadline_at.is_some_and(|deadline| deadline <= now) {
-        StageStep::Cancel { state: JobState::Expired }
-    } else {
-        StageStep::Stay
-    }
-}
-
-fn end(view: &AssemblyView, assembly: &Assembly, state: JobState) -> StageStep {
-    let reduced = state == JobState::Completed || (view.last_stage && view.stage == 0);
-    let output = if reduced { assembly.chain } else { assemble::no_result() };
-    let items_chain = assembly.items_chain.unwrap_or(assembly.chain);
-    StageStep::End { state, certificate: assemble::certificate(assembly.items, items_chain, output) }
-}
-
-fn parts(view: &AssemblyView, first: u64, output: &[u8], assembly: &mut Assembly) -> Result<(), String> {
-    for (first, output) in assemble::parts(first, output).map_err(|e| e.to_string())? {
-        let part = Part { job: view.job.id, part: assembly.parts, first, output };
-        let reply = reply(&view.job, &format!("part.{}", assembly.parts), &part).map_err(|e| e.to_string())?;
-        assembly.replies.push(reply);
-        assembly.parts += 1;
-    }
-    Ok(())
-}
-
-/// The terminal reply, or else progress once a second.
-fn tell(view: &AssemblyView, assembly: &mut Assembly, now: Micros) -> Result<(), CodecError> {
-    if let StageStep::End { state, certificate } = &assembly.step {
-        let (usage, parts) = (view.sums.usage, assembly.parts);
-        let completed = Completed { job: view.job.id, state: *state, certificate: certificate.clone(), usage, parts };
-        let reply = reply(&view.job, "completed", &completed)?;
-        assembly.replies.push(reply);
-        return Ok(());
-    }
-    let due = view.progress_at.is_none_or(|last| now.since(last) >= PROGRESS_EVERY);
-    if due && !view.units.is_empty() {
-        let items = ItemCounts {
-            submitted: view.items.submitted,
-            succeeded: view.sums.items_succeeded,
-            failed: view.sums.items_failed,
-            cancelled: 0,
-        };
-        let eta_s = eta_s(&items, now.since(view.job.admitted_at));
-        let progress = ProgressReply { job: view.job.id, items, units: view.sums.usage.units, eta_s };
-        let reply = reply(&view.job, &format!("progress.{}", now.0), &progress)?;
-        assembly.replies.push(reply);
-        assembly.progress_at = Some(now);
-    }
-    Ok(())
-}
-
-/// Seconds to the end at the rate so far.
-fn eta_s(items: &ItemCounts, elapsed: Duration) -> Option<u64> {
-    let done = items.succeeded.saturating_add(items.failed);
-    let left = items.submitted.saturating_sub(done);
-    let eta_ms = elapsed.as_millis().checked_mul(u128::from(left))?.checked_div(u128::from(done))?;
-    u64::try_from(eta_ms / 1_000).ok()
-}
-
-fn reply<M: Message>(job: &JobFacts, what: &str, message: &M) -> Result<OutboxMessage, CodecError> {
-    let format = Format::from_content_type(Some(&job.content_type))?;
-    Ok(OutboxMessage {
-        id: format!("{}.{what}", job.id),
-        customer: job.customer.clone(),
-        kind: M::KIND.to_owned(),
-        content_type: job.content_type.clone(),
-        correlation_id: job.correlation_id.clone(),
-        traceparent: job.traceparent.clone(),
-        body: message.to_bytes(format)?,
-    })
-}
+#[cfg(test)]
+mod tests;

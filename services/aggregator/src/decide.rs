@@ -13,6 +13,7 @@ use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
 use rules::invariants;
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
 
+use crate::assemble::Touched;
 use crate::tally::Tally;
 
 /// Where units of lines are to be cut: the middle item and where it begins in the blob.
@@ -69,12 +70,14 @@ pub(crate) struct Decision {
     pub(crate) middles: Middles,
     pub(crate) lacking: Lacking,
     pub(crate) tally: Arc<Mutex<Tally>>,
+    pub(crate) touched: Arc<Touched>,
     pub(crate) now: Micros,
 }
 
 impl Decision {
     /// Decides.
     pub(crate) fn take(self, view: &SettlementView) -> Settlement {
+        view.jobs.iter().for_each(|job| self.touched.meet(job));
         let mut units: BTreeMap<UnitKey, UnitFacts> = view.units.iter().map(|unit| (unit.key, unit.clone())).collect();
         let jobs: BTreeMap<JobId, &JobFacts> = view.jobs.iter().map(|job| (job.id, job)).collect();
         let mut next_units: BTreeMap<JobId, u32> = view.jobs.iter().map(|job| (job.id, job.next_unit)).collect();

@@ -6,6 +6,7 @@ mod halve;
 mod metrics;
 mod mirror;
 mod relay;
+mod retention;
 mod settings;
 mod settle;
 mod tally;
@@ -62,6 +63,7 @@ impl Aggregator {
         scope.spawn_loop("settling of dead work", settle::run(self.clone(), dead, Arc::clone(&work), unread, scope.stopping()));
         scope.spawn_loop("assembly", assemble::run(self.clone(), work, Arc::clone(&told), scope.stopping()));
         scope.spawn_loop("replies", relay::run(self.clone(), told, scope.stopping()));
+        scope.spawn_loop("retention", retention::run(self.clone(), scope.stopping()));
         scope.spawn_loop("ledger mirror", mirror::run(self, scope.stopping()));
     }
 }

@@ -41,6 +41,8 @@ pub struct AggregatorMetrics {
     pub replies_sent: IntCounter,
     /// Messages that customers' queues refused; they are sent again.
     pub replies_refused: IntCounter,
+    /// Jobs whose results were dropped by the aggregator.
+    pub results_expired: IntCounter,
     /// Committed fuel of the ledger.
     pub ledger_fuel: IntCounterVec,
     /// Committed bytes of the ledger.
@@ -95,6 +97,7 @@ impl AggregatorMetrics {
             job_seconds: metrics.histogram("job_seconds", "From admission to the end of a job.", &LONG_SECONDS)?,
             replies_sent: metrics.counter("replies_sent_total", "Messages sent to customers.")?,
             replies_refused: metrics.counter("replies_refused_total", "Messages that customers' queues refused.")?,
+            results_expired: metrics.counter("results_expired_total", "Jobs whose results were dropped by the aggregator.")?,
             ledger_fuel: metrics.counter_with("ledger_fuel_total", "Fuel in the ledger; a mirror, not for billing.", &payer)?,
             ledger_bytes: metrics.counter_with(
                 "ledger_bytes_total",

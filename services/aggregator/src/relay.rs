@@ -1,17 +1,21 @@
-//! The relay: messages that were written with their effect go out, in each customer's order, until the broker has them.
+//! The relay: messages that were written with their effect go out, in each customer's order, until the broker has them. A queue that
+//! is full may take a later message and not an earlier one, but never what concludes a job or a request before what it concludes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ports::broker::{BrokerError, Confirm, Outgoing, Properties};
 use ports::store::{Outbox, StoreError};
-use protocol::CustomerName;
 use protocol::address::CUSTOMER_EXCHANGE;
+use protocol::query::ResultsFetched;
+use protocol::reply::Completed;
+use protocol::{CustomerName, Message as _};
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Aggregator;
 
@@ -19,12 +23,16 @@ use crate::Aggregator;
 const MAX_MESSAGES: u32 = 200;
 /// What an aggregator has claimed and not sent is free again after this: should it die, customers wait so long.
 const CLAIM: Duration = Duration::from_secs(20);
-/// The broker is given so long; less than the claim, so that two relays do not send the same.
-const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// The broker is given so long for a batch; less than the claim, so that two relays do not send the same.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// And so long for one round of it: a queue that does not answer keeps all others waiting.
+const ROUND_PATIENCE: Duration = Duration::from_secs(8);
 /// A customer's queue that refuses is offered the message again after this.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Customers whose queue is known to be declared.
-const MAX_DECLARED: usize = 10_000;
+/// Customers of whose queues something is known.
+const MAX_KNOWN: usize = 10_000;
+/// Rounds of offers in a batch. Of a queue that refused each is twice as large, and together they are more than a batch.
+const ROUNDS: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
@@ -34,12 +42,33 @@ enum RelayError {
     Broker(#[from] BrokerError),
 }
 
+/// What the relay knows of customers' queues.
+#[derive(Default)]
+struct Queues {
+    /// Those that are known to be declared.
+    declared: BTreeSet<CustomerName>,
+    /// Those that refused lately, and have not taken all that a batch offered since.
+    refusing: BTreeSet<CustomerName>,
+}
+
+/// What became of a batch, by number.
+#[derive(Default)]
+struct Ends {
+    sent: Vec<i64>,
+    refused: Vec<i64>,
+    /// Not offered.
+    kept: Vec<i64>,
+}
+
+/// What waits for each customer, in the portions in which it is offered: one when all before it was taken.
+type Waiting<'a> = BTreeMap<&'a CustomerName, VecDeque<Vec<&'a Outbox>>>;
+
 /// Runs until stopped, and then sends what is there.
 pub(crate) async fn run(aggregator: Aggregator, told: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let idle = Duration::from_millis(aggregator.settings.relay_ms);
-    let declared = tokio::sync::Mutex::new(BTreeSet::new());
+    let queues = tokio::sync::Mutex::new(Queues::default());
     loop {
-        let send = || async { relay(&aggregator, &mut *declared.lock().await).await };
+        let send = || async { relay(&aggregator, &mut *queues.lock().await).await };
         match until_done("sending replies", &stopping, send).await {
             Some(0) if stopping.is_cancelled() => return Ok(()),
             Some(0) => tokio::select! {
@@ -55,13 +84,13 @@ pub(crate) async fn run(aggregator: Aggregator, told: Arc<Notify>, stopping: Can
 }
 
 /// Sends a batch; how many the broker has taken.
-async fn relay(aggregator: &Aggregator, declared: &mut BTreeSet<CustomerName>) -> Result<usize, RelayError> {
+async fn relay(aggregator: &Aggregator, queues: &mut Queues) -> Result<usize, RelayError> {
     let now = aggregator.clock.now();
     let batch = aggregator.store.claim_outbox(now, now.plus(CLAIM), MAX_MESSAGES).await?;
     if batch.is_empty() {
         return Ok(0);
     }
-    let (sent, refused) = match send(aggregator, &batch, declared).await {
+    let ends = match send(aggregator, &batch, queues).await {
         Ok(ends) => ends,
         Err(error) => {
             // Given back at once, not when the claim ends: what comes after it must not overtake it.
@@ -70,41 +99,164 @@ async fn relay(aggregator: &Aggregator, declared: &mut BTreeSet<CustomerName>) -
             return Err(error.into());
         }
     };
-    aggregator.store.settle_outbox(&sent, &refused, aggregator.clock.now().plus(AGAIN)).await?;
-    aggregator.metrics.replies_sent.inc_by(u64::try_from(sent.len()).unwrap_or(0));
-    aggregator.metrics.replies_refused.inc_by(u64::try_from(refused.len()).unwrap_or(0));
-    Ok(sent.len())
+    let now = aggregator.clock.now();
+    aggregator.store.settle_outbox(&ends.sent, &ends.refused, now.plus(AGAIN)).await?;
+    if !ends.kept.is_empty() {
+        aggregator.store.settle_outbox(&[], &ends.kept, now).await?;
+    }
+    aggregator.metrics.replies_sent.inc_by(u64::try_from(ends.sent.len()).unwrap_or(0));
+    aggregator.metrics.replies_refused.inc_by(u64::try_from(ends.refused.len()).unwrap_or(0));
+    Ok(ends.sent.len())
 }
 
-/// Offers messages to the broker; which it has taken, and which not.
-async fn send(
-    aggregator: &Aggregator,
-    batch: &[Outbox],
-    declared: &mut BTreeSet<CustomerName>,
-) -> Result<(Vec<i64>, Vec<i64>), BrokerError> {
-    if declared.len() > MAX_DECLARED {
-        declared.clear();
-    }
-    for Outbox { message, .. } in batch {
-        if !declared.contains(&message.customer) {
-            aggregator.broker.declare_customer(&message.customer).await?;
-            declared.insert(message.customer.clone());
+/// Offers messages to the broker, round by round; an error is that of the first, after which nothing was offered.
+async fn send(aggregator: &Aggregator, batch: &[Outbox], queues: &mut Queues) -> Result<Ends, BrokerError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut ends = Ends::default();
+    let mut waiting = portions(batch, &queues.refusing);
+    declare(aggregator, &mut waiting, queues, &mut ends, deadline).await?;
+    let mut heard = true;
+    for round in 0..ROUNDS {
+        let offered: Vec<&Outbox> = waiting.values_mut().filter_map(VecDeque::pop_front).flatten().collect();
+        if offered.is_empty() {
+            break;
         }
-    }
-    let outgoing = batch.iter().map(outgoing).collect();
-    let confirms = aggregator.broker.publish(outgoing, SEND_PATIENCE).await?;
-    let (mut sent, mut refused) = (Vec::new(), Vec::new());
-    for (outbox, confirm) in batch.iter().zip(confirms) {
-        match confirm {
-            Confirm::Stored => sent.push(outbox.sequence),
-            Confirm::Refused | Confirm::Unknown => refused.push(outbox.sequence),
-            Confirm::Unroutable => {
-                declared.remove(&outbox.message.customer);
-                refused.push(outbox.sequence);
+        let messages = offered.iter().map(|outbox| outgoing(outbox)).collect();
+        let patience = deadline.saturating_duration_since(Instant::now()).min(ROUND_PATIENCE);
+        let confirms = match aggregator.broker.publish(messages, patience).await {
+            Ok(confirms) => confirms,
+            Err(error) if round == 0 => return Err(error),
+            Err(_again) => {
+                // The next batch meets it, too, and tells it.
+                ends.keep(offered);
+                heard = false;
+                break;
+            }
+        };
+        heard = !confirms.contains(&Confirm::Unknown);
+        for (outbox, confirm) in offered.into_iter().zip(confirms) {
+            if !queues.count(outbox, confirm, &mut ends) {
+                ends.keep(waiting.remove(&outbox.message.customer).into_iter().flatten().flatten());
             }
         }
+        if !heard {
+            break;
+        }
     }
-    Ok((sent, refused))
+    for (customer, rest) in waiting {
+        if heard {
+            queues.refusing.remove(customer);
+        }
+        ends.keep(rest.into_iter().flatten());
+    }
+    if queues.refusing.len() > MAX_KNOWN {
+        queues.refusing.clear();
+    }
+    Ok(ends)
+}
+
+/// Declares queues of customers that are not known to have theirs. One that is of another kind takes nothing, and keeps nobody
+/// else waiting.
+async fn declare(
+    aggregator: &Aggregator,
+    waiting: &mut Waiting<'_>,
+    queues: &mut Queues,
+    ends: &mut Ends,
+    deadline: Instant,
+) -> Result<(), BrokerError> {
+    if queues.declared.len() > MAX_KNOWN {
+        queues.declared.clear();
+    }
+    let unknown: Vec<&CustomerName> = waiting.keys().copied().filter(|customer| !queues.declared.contains(*customer)).collect();
+    for customer in unknown {
+        let declaration = timeout_at(deadline, aggregator.broker.declare_customer(customer)).await;
+        match declaration.unwrap_or_else(|_elapsed| Err(unreachable_for(customer))) {
+            Ok(()) => drop(queues.declared.insert(customer.clone())),
+            Err(error @ BrokerError::Refused { .. }) => {
+                tracing::warn!(customer = %customer, "replies wait for {customer}: {error}");
+                let unfit = waiting.remove(customer).into_iter().flatten().flatten();
+                ends.refused.extend(unfit.map(|outbox| outbox.sequence));
+            }
+            Err(error @ (BrokerError::Unreachable { .. } | BrokerError::Closed)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn unreachable_for(customer: &CustomerName) -> BrokerError {
+    BrokerError::Unreachable {
+        operation: format!("declaring the results queue of {customer}"),
+        waited: PATIENCE,
+        last: "no answer".to_owned(),
+    }
+}
+
+/// A batch by customer. Who takes messages is offered all but conclusions, and then these; who refused lately one message,
+/// and then twice as many each time, conclusions first among theirs: a customer who does not read costs the broker, and those who
+/// wait behind it, one message every [`AGAIN`].
+fn portions<'a>(batch: &'a [Outbox], refusing: &BTreeSet<CustomerName>) -> Waiting<'a> {
+    let mut by_customer: BTreeMap<&CustomerName, Vec<&Outbox>> = BTreeMap::new();
+    for outbox in batch {
+        by_customer.entry(&outbox.message.customer).or_default().push(outbox);
+    }
+    let cut = |(customer, messages)| {
+        let portions = if refusing.contains(customer) { growing(messages) } else { conclusions_last(messages) };
+        (customer, portions)
+    };
+    by_customer.into_iter().map(cut).collect()
+}
+
+fn growing(messages: Vec<&Outbox>) -> VecDeque<Vec<&Outbox>> {
+    let (mut portions, mut most) = (VecDeque::from([Vec::new()]), 1);
+    for outbox in messages {
+        let full = portions.back().is_some_and(|last| last.len() >= most || (concludes(outbox) && !last.is_empty()));
+        if full {
+            portions.push_back(Vec::new());
+            most *= 2;
+        }
+        if let Some(last) = portions.back_mut() {
+            last.push(outbox);
+        }
+    }
+    portions
+}
+
+fn conclusions_last(messages: Vec<&Outbox>) -> VecDeque<Vec<&Outbox>> {
+    let mut begun = BTreeSet::new();
+    let (first, last): (Vec<&Outbox>, Vec<&Outbox>) = messages.into_iter().partition(|outbox| {
+        let is_new = begun.insert(&outbox.message.correlation_id);
+        is_new || !concludes(outbox)
+    });
+    VecDeque::from([first, last])
+}
+
+/// Whether it says that all was sent before it.
+fn concludes(outbox: &Outbox) -> bool {
+    [Completed::KIND, ResultsFetched::KIND].contains(&outbox.message.kind.as_str())
+}
+
+impl Ends {
+    fn keep<'a>(&mut self, messages: impl IntoIterator<Item = &'a Outbox>) {
+        self.kept.extend(messages.into_iter().map(|outbox| outbox.sequence));
+    }
+}
+
+impl Queues {
+    /// Notes what the broker said of a message; whether it has it.
+    fn count(&mut self, outbox: &Outbox, confirm: Confirm, ends: &mut Ends) -> bool {
+        match confirm {
+            Confirm::Stored => ends.sent.push(outbox.sequence),
+            Confirm::Refused | Confirm::Unknown => {
+                self.refusing.insert(outbox.message.customer.clone());
+                ends.refused.push(outbox.sequence);
+            }
+            Confirm::Unroutable => {
+                self.declared.remove(&outbox.message.customer);
+                ends.refused.push(outbox.sequence);
+            }
+        }
+        confirm == Confirm::Stored
+    }
 }
 
 fn outgoing(outbox: &Outbox) -> Outgoing {

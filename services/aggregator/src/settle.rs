@@ -111,7 +111,7 @@ pub(crate) async fn run(
 }
 
 /// Settles a batch; `false` if the aggregator is stopping and it could not be done.
-async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Touched, stopping: &CancellationToken) -> bool {
+async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Arc<Touched>, stopping: &CancellationToken) -> bool {
     if arrivals.is_empty() {
         return true;
     }
@@ -123,7 +123,7 @@ async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Touch
     let mut middles = Middles::default();
     for _ in 0..MAX_ROUNDS {
         let lacking = Arc::new(Mutex::new(Vec::new()));
-        let attempt = || once(aggregator, &arrivals, &middles, &lacking);
+        let attempt = || once(aggregator, touched, &arrivals, &middles, &lacking);
         if until_done("settling outcomes", stopping, attempt).await.is_none() {
             return false;
         }
@@ -143,6 +143,7 @@ async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Touch
 
 async fn once(
     aggregator: &Aggregator,
+    touched: &Arc<Touched>,
     arrivals: &Arc<Vec<Arrived>>,
     middles: &Middles,
     lacking: &decide::Lacking,
@@ -155,6 +156,7 @@ async fn once(
         middles: middles.clone(),
         lacking: Arc::clone(lacking),
         tally: Arc::clone(&tally),
+        touched: Arc::clone(touched),
         now,
     };
     lacking.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -1,4 +1,4 @@
-//! A service's admin side as its operators ask it: is it alive, is it ready, and if not, why.
+//! A service's admin side as its operators ask it: has it started, is it alive, is it ready, and if not, why.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::dead::plain;
 /// An admin side answers from memory: one that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// HTTP's status of an admin side that is alive or ready.
+/// HTTP's status of an admin side that has started, is alive or ready.
 const OK: u16 = 200;
 /// And of one that is not.
 const UNAVAILABLE: u16 = 503;
@@ -19,6 +19,8 @@ const UNAVAILABLE: u16 = 503;
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
+    /// Has it come up, with tables that it can use?
+    Started,
     /// Would a restart mend it?
     Alive,
     /// Can it work now?
@@ -29,6 +31,7 @@ impl Question {
     /// The word for yes.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Started => "started",
             Self::Alive => "alive",
             Self::Ready => "ready",
         }
@@ -36,6 +39,7 @@ impl Question {
 
     fn path(self) -> &'static str {
         match self {
+            Self::Started => "/startupz",
             Self::Alive => "/livez",
             Self::Ready => "/readyz",
         }
@@ -65,19 +69,20 @@ pub async fn about(address: &str) -> Result<Option<BTreeMap<String, String>>, Pr
     Ok(serde_json::from_str(&answer.body).ok())
 }
 
-/// The reasons in an answer of `/livez` or `/readyz`.
+/// The reasons in an answer of `/startupz`, `/livez` or `/readyz`.
 fn why_not(status: u16, report: &Value) -> String {
     let mut reasons = Vec::new();
     if report["draining"] == true {
         reasons.push("draining".to_owned());
     }
+    reasons.extend(report["reason"].as_str().map(ToOwned::to_owned));
     let checks = report["checks"].as_object().into_iter().flatten();
     for (name, check) in checks.filter(|(_, check)| check["ready"] == false) {
         reasons.push(format!("{name}: {}", check["reason"].as_str().unwrap_or("no reason is told")));
     }
-    for silent in report["silent"].as_array().into_iter().flatten() {
-        let (name, ms) = (silent["name"].as_str().unwrap_or("a loop"), &silent["silent_ms"]);
-        reasons.push(format!("{name} has been silent for {ms} ms of {} allowed", silent["max_silence_ms"]));
+    for stuck in report["stuck"].as_array().into_iter().flatten() {
+        let (task, ms) = (stuck["task"].as_str().unwrap_or("a task"), &stuck["turn_ms"]);
+        reasons.push(format!("{task} has been stuck for {ms} ms of {} allowed", stuck["max_turn_ms"]));
     }
     if reasons.is_empty() && status != UNAVAILABLE {
         reasons.push(format!("it answers with status {status}: is this an admin side of offpeak?"));
@@ -95,8 +100,10 @@ mod tests {
         let ready = json!({ "ready": false, "draining": true, "checks": {
             "broker": { "ready": true }, "database": { "ready": false, "reason": "connecting" } } });
         assert_eq!(why_not(503, &ready), "draining; database: connecting");
-        let alive = json!({ "alive": false, "silent": [{ "name": "dispatch", "silent_ms": 31000, "max_silence_ms": 30000 }] });
-        assert_eq!(why_not(503, &alive), "dispatch has been silent for 31000 ms of 30000 allowed");
+        let alive = json!({ "alive": false, "stuck": [{ "task": "dispatch", "turn_ms": 61000, "max_turn_ms": 60000 }] });
+        assert_eq!(why_not(503, &alive), "dispatch has been stuck for 61000 ms of 60000 allowed");
+        let started = json!({ "started": false, "reason": "database: run `offpeak migrate`" });
+        assert_eq!(why_not(503, &started), "database: run `offpeak migrate`");
         assert!(why_not(404, &Value::Null).contains("status 404"));
     }
 }

@@ -7,6 +7,8 @@ pub mod bench;
 pub mod client;
 #[cfg(feature = "compiler")]
 pub mod commands;
+#[cfg(feature = "compiler")]
+pub mod customer;
 pub mod data;
 pub mod dead;
 #[cfg(feature = "compiler")]

@@ -47,6 +47,12 @@ impl fmt::Display for Month {
     }
 }
 
+/// The first instant of the month (UTC) that an instant lies in.
+pub fn begin_of_month(at: Micros) -> Micros {
+    let date = Timestamp::from_microsecond(at.0).ok().map(|stamp| stamp.to_zoned(TimeZone::UTC).date());
+    date.and_then(|date| start_of(date.first_of_month())).unwrap_or(at)
+}
+
 /// An instant as RFC 3339 text, to the second.
 pub fn instant(micros: Micros) -> String {
     let stamp = Timestamp::from_microsecond(micros.0).ok().and_then(|stamp| stamp.round(jiff::Unit::Second).ok());
@@ -73,5 +79,12 @@ mod tests {
     #[test]
     fn instants_read_as_rfc_3339() {
         assert_eq!(instant(Micros(1_769_904_000_000_000)), "2026-02-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_month_begins_on_its_first_day() {
+        let at = |text: &str| Micros(text.parse::<Timestamp>().unwrap().as_microsecond());
+        assert_eq!(begin_of_month(at("2026-07-31T23:59:59.999Z")), at("2026-07-01T00:00:00Z"));
+        assert_eq!(begin_of_month(at("2026-08-01T00:00:00Z")), at("2026-08-01T00:00:00Z"));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use offpeak::exit;
 use offpeak::jobfile::{self, Upload};
 use ports::broker::{Broker, Delivery, Outgoing, Properties, Verdict};
 use ports::clock::SystemClock;
-use ports::store::{AdmissionStore, BlobStore, NewJob, OutboxMessage};
+use ports::store::{AdmissionStore, BlobStore, NewJob, OutboxMessage, ReportStore};
 use protocol::address::{CUSTOMER_EXCHANGE, SUBMIT_QUEUE, results_queue};
-use protocol::blob::PutBlob;
+use protocol::blob::{BlobStored, PutBlob};
 use protocol::codec::Format;
-use protocol::job::{CancelJob, JobSpec};
-use protocol::reply::{Accepted, Problem};
+use protocol::job::JobSpec;
+use protocol::problem::{Code, Problem, Refused};
+use protocol::reply::Accepted;
 use protocol::{CustomerName, Digest, JobId, Message, MeterId, Micros, PoolName};
 use store::{SqlStore, StoreOptions};
 use uuid::Uuid;
@@ -49,6 +51,7 @@ impl World {
             broker: Arc::new(self.broker.clone()),
             customer: self.customer.clone(),
             clock: Arc::new(SystemClock),
+            user_id: None,
         }
     }
 
@@ -67,7 +70,7 @@ impl World {
         jobfile::read(&file).unwrap()
     }
 
-    /// Serves submissions for ever; rejects a job if `reject`.
+    /// Serves submissions for ever; refuses all if `reject`.
     async fn produce(&self, reject: bool) {
         let consumer = self.broker.consume(SUBMIT_QUEUE, 10).await.unwrap();
         loop {
@@ -80,32 +83,43 @@ impl World {
 
     async fn handle(&self, delivery: &Delivery, reject: bool) {
         assert_eq!(delivery.routing_key, self.customer.as_str());
-        let body = &delivery.body;
+        let (body, asked) = (&delivery.body, &delivery.properties);
         match delivery.properties.kind.as_str() {
             PutBlob::KIND => {
-                let part = PutBlob::from_bytes(body, Format::MessagePack).unwrap();
-                assert_eq!(delivery.properties.message_id, format!("{}.{}", part.digest, part.offset));
-                self.store.put_part(part.digest, part.size, part.offset, &part.data).await.unwrap();
+                let PutBlob { digest, size, offset, data } = PutBlob::from_bytes(body, Format::MessagePack).unwrap();
+                assert_eq!(asked.message_id, format!("{digest}.{offset}"));
+                assert_eq!(asked.correlation_id.is_some(), offset == 0, "the first part asks for an answer");
+                if offset == 0 && reject {
+                    let problem = Refused(Problem::new(Code::StorageFull, "your blobs take 7 bytes"));
+                    self.reply(Refused::KIND, problem.to_bytes(Format::Json).unwrap(), asked).await;
+                }
+                if reject {
+                    return;
+                }
+                self.store.put_part(digest, size, offset, &data).await.unwrap();
+                if offset == 0 {
+                    let stored = BlobStored { digest, size, received: 0, whole: false };
+                    self.reply(BlobStored::KIND, stored.to_bytes(Format::MessagePack).unwrap(), asked).await;
+                }
             }
             JobSpec::KIND if reject => {
-                let problem = Problem::new(422, "unknown-pool", "Unknown pool", "there is no such pool");
-                self.reply(Problem::KIND, problem.to_bytes(Format::Json).unwrap(), delivery).await;
+                let problem = Problem::new(Code::InvalidJob, "there is no such pool");
+                self.reply(Problem::KIND, problem.to_bytes(Format::Json).unwrap(), asked).await;
             }
             JobSpec::KIND => self.admit(JobSpec::from_bytes(body, Format::MessagePack).unwrap(), delivery).await,
-            CancelJob::KIND => {
-                let job = CancelJob::from_bytes(body, Format::MessagePack).unwrap().job;
-                assert!(self.store.request_cancel(&self.customer, job).await.unwrap());
-            }
             other => panic!("unexpected {other}"),
         }
     }
 
-    async fn reply(&self, kind: &str, body: Vec<u8>, to: &Delivery) {
+    async fn reply(&self, kind: &str, body: Vec<u8>, to: &Properties) {
         let properties = Properties {
             message_id: Uuid::now_v7().to_string(),
             kind: kind.to_owned(),
-            content_type: Some(if kind == Problem::KIND { "application/problem+json" } else { "application/msgpack" }.to_owned()),
-            correlation_id: to.properties.correlation_id.clone(),
+            content_type: Some(
+                if [Problem::KIND, Refused::KIND].contains(&kind) { "application/problem+json" } else { "application/msgpack" }
+                    .to_owned(),
+            ),
+            correlation_id: to.correlation_id.clone(),
             ..Properties::default()
         };
         let exchange = CUSTOMER_EXCHANGE.to_owned();
@@ -195,14 +209,7 @@ async fn a_rejection_is_told_and_the_replies_to_others_stay() {
     let world = World::new().await;
     let client = world.client();
     client.broker.declare_customer(&world.customer).await.unwrap();
-    let foreign = Delivery {
-        tag: ports::broker::Tag { generation: 0, tag: 0 },
-        routing_key: String::new(),
-        redelivered: false,
-        delivery_count: 0,
-        properties: Properties { correlation_id: Some("someone else's".to_owned()), ..Properties::default() },
-        body: Vec::new(),
-    };
+    let foreign = Properties { correlation_id: Some("someone else's".to_owned()), ..Properties::default() };
     world.reply(Accepted::KIND, b"x".to_vec(), &foreign).await;
     let job = world.job(100);
     let submission = Submission::with_id(&job.spec, "mine".to_owned()).unwrap();
@@ -210,29 +217,71 @@ async fn a_rejection_is_told_and_the_replies_to_others_stay() {
     assert!(matches!(error, ClientError::Rejected(_)), "{error}");
     let error = exit::Refused::or_error(error);
     assert_eq!(exit::code_of(&error), exit::REFUSED);
-    assert!(exit::told(&error).contains("Unknown pool: there is no such pool"), "{}", exit::told(&error));
+    assert!(exit::told(&error).contains("Job is not valid: there is no such pool"), "{}", exit::told(&error));
     let left = world.broker.consume(&results_queue(&world.customer), 10).await.unwrap();
     let left = tokio::time::timeout(BOUND, left.next(10)).await.unwrap().unwrap();
     assert_eq!(left.iter().map(|reply| reply.properties.correlation_id.as_deref()).collect::<Vec<_>>(), [Some("someone else's")]);
 }
 
 #[tokio::test]
-async fn jobs_are_cancelled_by_their_customer() {
+async fn an_id_that_another_job_has_is_refused_whoever_tells_of_that_job() {
     let world = World::new().await;
     let job = world.job(100);
     let client = world.client();
+    let of = |priority| Submission::with_id(&JobSpec { priority, ..job.spec.clone() }, "mine".to_owned()).unwrap();
     with_producer(&world, false, async {
         client.upload(&job.uploads, &mut |_, _| {}).await.unwrap();
-        let specs = [1, 2].map(|priority| JobSpec { priority, ..job.spec.clone() });
-        let submissions = specs.map(|spec| Submission::of_content(&spec).unwrap());
-        let jobs = client.submit_all(&submissions).await.unwrap();
-        assert_eq!(jobs.len(), 2);
-        client.cancel(jobs[0]).await.unwrap();
-        while world.broker.depth(SUBMIT_QUEUE).await.unwrap().unwrap().ready > 0 {
-            tokio::task::yield_now().await;
+        let first = client.submit(&of(0)).await.unwrap();
+        first.mailbox.close().await.unwrap();
+        // Again and again, since the store and a reply that was left in the queue race.
+        for _ in 0..5 {
+            let left = Properties { correlation_id: Some("mine".to_owned()), ..Properties::default() };
+            let body = Accepted { job: first.job, items: 10 }.to_bytes(Format::MessagePack).unwrap();
+            world.reply(Accepted::KIND, body, &left).await;
+            let Err(error) = client.submit(&of(1)).await else { panic!("its id is another job's") };
+            let ClientError::Rejected(problem) = &error else { panic!("{error}") };
+            assert_eq!(problem.code, "message-id-reused");
+            assert!(problem.detail.contains(&format!("was used for job {} with another body", first.job)), "{problem}");
+            assert_eq!(exit::code_of(&exit::Refused::or_error(error)), exit::REFUSED);
+            assert_eq!(client.submit(&of(0)).await.unwrap().job, first.job);
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_upload_that_the_grid_refuses_ends_with_the_refusal_and_not_with_the_file() {
+    let world = World::new().await;
+    let job = world.job(20 << 20);
+    let client = world.client();
+    let taken = &mut |_: &Upload, bytes| panic!("{bytes} bytes were sent and taken");
+    let Err(error) = with_producer(&world, true, client.upload(&job.uploads, taken)).await else { panic!("it was refused") };
+    let error = exit::Refused::or_error(error);
+    assert_eq!(exit::code_of(&error), exit::UNAVAILABLE);
+    assert!(exit::told(&error).contains("your blobs take 7 bytes"), "{}", exit::told(&error));
+}
+
+#[tokio::test]
+async fn jobs_rest_and_go_on_without_a_broker() {
+    let world = World::new().await;
+    let job = world.job(100);
+    let client = world.client();
+    let admitted = with_producer(&world, false, async {
+        client.upload(&job.uploads, &mut |_, _| {}).await.unwrap();
+        client.submit(&Submission::of_content(&job.spec).unwrap()).await.unwrap()
+    })
+    .await;
+    let id = admitted.job;
+    let rests = format!("job {id} rests: 0 replicas that were sent before are still computed\n");
+    let goes_on = format!("job {id} goes on\n");
+    for (command, paused, told) in [("pause", true, &rests), ("pause", true, &rests), ("resume", false, &goes_on)] {
+        let mut offpeak = Command::new(env!("CARGO_BIN_EXE_offpeak"));
+        offpeak.args([command, &id.to_string(), "--data"]).arg(world.folder.path());
+        let done = offpeak.env_remove("OFFPEAK__AMQP__URL").env_remove("OFFPEAK__DATABASE__URL").output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), *told);
+        assert_eq!(world.store.job(id).await.unwrap().unwrap().paused, paused);
+    }
 }
 
 #[tokio::test]

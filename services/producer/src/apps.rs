@@ -3,9 +3,9 @@
 use ports::sandbox::{PublishError, Published};
 use ports::store::{AppRecord, AppVerdict};
 use protocol::Digest;
-use protocol::reply::Problem;
+use protocol::problem::{Code, Problem};
 
-use crate::admit::Refusal;
+use crate::asked::Refusal;
 use crate::{Producer, blobs};
 
 /// A module is read whole, and no larger one is.
@@ -27,17 +27,22 @@ pub(crate) async fn rejection(producer: &Producer, app: Digest) -> Result<Proble
         AppVerdict::Rejected { reasons } => reasons.join("; "),
         AppVerdict::Accepted { .. } => String::new(),
     };
-    Ok(Problem::new(422, "app-rejected", "App is not accepted", reasons))
+    Ok(Problem::new(Code::AppRejected, reasons))
 }
 
 async fn publish(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
-    let size = producer.store.blob_size(app).await?.unwrap_or(0);
+    let gone = || Refusal::of(Code::NoSuchBlob, format!("blob {app} is not here any more: upload it again"));
+    let size = producer.store.blob_size(app).await?.ok_or_else(gone)?;
     if size > MAX_MODULE_BYTES {
         return Ok(AppVerdict::Rejected {
             reasons: vec![format!("module has {size} bytes, at most {MAX_MODULE_BYTES} are accepted")],
         });
     }
     let module = blobs::load(producer, app, size).await?;
+    // A verdict is kept for all customers, so it must be of the app's own bytes.
+    if Digest::of(&module) != app {
+        return Err(gone());
+    }
     match producer.publish.publish(&module).await {
         Ok(Published { artefact, digest, entry, meter, reduces, manifest, .. }) => {
             blobs::store(producer, &artefact).await?;
@@ -45,9 +50,71 @@ async fn publish(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal
             Ok(AppVerdict::Accepted { artefact: digest, entry, meter, reduces, manifest })
         }
         Err(PublishError::Rejected { reasons }) => Ok(AppVerdict::Rejected { reasons }),
-        Err(error @ PublishError::Unavailable { .. }) => {
-            let problem = Problem::new(503, "publisher-unavailable", "App could not be compiled now", error.to_string());
-            Err(Refusal::Problem(problem))
+        Err(error @ PublishError::Unavailable { .. }) => Err(Refusal::of(Code::PublisherUnavailable, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use ports::Publish;
+    use ports::sandbox::Inspection;
+    use ports::store::AdmissionStore;
+    use service::{Metrics, Readiness};
+    use testkit::MemoryStore;
+    use testkit::simulator::SkewedClock;
+
+    use super::*;
+    use crate::{ProducerMetrics, ProducerSettings, Standings};
+
+    /// Rejects whatever it is given.
+    struct Strict;
+
+    #[async_trait]
+    impl Publish for Strict {
+        async fn publish(&self, _module: &[u8]) -> Result<Published, PublishError> {
+            Err(PublishError::Rejected { reasons: vec!["it is bad".to_owned()] })
         }
+
+        fn inspect(&self, _module: &[u8]) -> Inspection {
+            Inspection { imports: Vec::new(), exports: Vec::new(), entry: None, manifest: None, reasons: Vec::new() }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_verdict_is_kept_of_an_app_whose_bytes_are_gone() {
+        let clock = Arc::new(SkewedClock::new(tokio::time::Instant::now(), std::time::Duration::ZERO));
+        let store = MemoryStore::new(clock.clone());
+        let producer = Producer {
+            name: "producer-1".to_owned(),
+            broker: Arc::new(broker::MemoryBroker::new()),
+            store: Arc::new(store.clone()),
+            publish: Arc::new(Strict),
+            generation: "1".to_owned(),
+            clock,
+            settings: Arc::new(ProducerSettings {
+                lease_ms: 1,
+                max_unit_ms: 1,
+                replica_deadline_ms: 1,
+                idle_ms: 1,
+                require_user_id: false,
+                operator: String::new(),
+                pools: std::collections::BTreeMap::new(),
+                shards: 1,
+                rates: None,
+                results_days: 1,
+            }),
+            metrics: ProducerMetrics::new(&Metrics::new("test", "0").unwrap()).unwrap(),
+            standings: Standings::default(),
+            ready: Readiness::new().check("admission"),
+        };
+        let app = Digest::of(b"module");
+        let Err(Refusal::Problem(problem)) = verdict(&producer, app).await else { panic!("it has a verdict") };
+        assert_eq!(problem.code, "no-such-blob");
+        assert_eq!(store.app(app, "1").await.unwrap(), None);
+        blobs::store(&producer, b"module").await.unwrap();
+        assert!(matches!(verdict(&producer, app).await.unwrap(), AppVerdict::Rejected { .. }));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::input::{Input, MAX_RECORD_BYTES};
 use protocol::job::{JobSpec, Limits};
-use protocol::reply::FieldError;
+use protocol::problem::FieldError;
 use protocol::{Format, PoolName, Value, codec};
 
 use crate::PoolSettings;

@@ -3,17 +3,20 @@
 //! First run, retry and restart are one path: what the store says is due is sent, and only what the broker has
 //! confirmed is marked as sent.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ports::broker::{BrokerError, Confirm};
-use ports::store::StoreError;
-use protocol::{Micros, PoolName, ReplicaKey, address};
-use rules::fair::FairShare;
+use ports::broker::Confirm;
+use ports::store::{ClaimedJob, StoreError};
+use protocol::query::LaneDepth;
+use protocol::{CustomerName, Micros, PoolName, ReplicaKey, address};
+use rules::fair::{Contender, FairShare};
 use rules::invariants::{self, Invariant};
-use rules::lanes::{self, Lanes};
-use rules::retry;
+use rules::lanes::{self, Lanes, Stock};
+use rules::{retry, sizing};
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
@@ -21,35 +24,24 @@ use tokio::sync::Notify;
 
 use crate::Producer;
 use crate::expiry::Expiry;
-use crate::inputs::InputError;
 use crate::lot::{Lot, Runner};
+use crate::pool;
+use crate::trouble::{DispatchError, Troubled};
 
 /// Jobs claimed at once; the oldest first, so that the rest follows.
 const MAX_JOBS: u32 = 256;
 /// What the broker does not take for this long stays due and is sent again.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a round of dispatch ended early; what it had recorded stays due.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DispatchError {
-    /// The store.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// The broker.
-    #[error("{0}")]
-    Broker(#[from] BrokerError),
-    /// A job's input.
-    #[error("{0}")]
-    Input(#[from] InputError),
-    /// A message that cannot be written.
-    #[error("{0}")]
-    Codec(#[from] protocol::CodecError),
-}
-
 /// Runs until stopped, then gives the leases back.
 pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
     let idle = Duration::from_millis(producer.settings.idle_ms);
-    let mut dispatcher = Dispatcher { producer: producer.clone(), fair: BTreeMap::new(), expiry: Expiry::default() };
+    let mut dispatcher = Dispatcher {
+        producer: producer.clone(),
+        pools: BTreeMap::new(),
+        expiry: Expiry::default(),
+        troubled: Troubled::default(),
+    };
     while !stopping.is_cancelled() {
         let dispatcher = tokio::sync::Mutex::new(&mut dispatcher);
         let round = || async { dispatcher.lock().await.round().await };
@@ -70,10 +62,21 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
     Ok(())
 }
 
+/// How many further replicas each customer may have with the broker or a worker.
+type Left = BTreeMap<CustomerName, u32>;
+
+/// What is remembered of a pool from round to round: turns while there is work for it, and what its lanes use.
+#[derive(Default)]
+struct Memory {
+    fair: FairShare,
+    stocks: BTreeMap<u16, Stock>,
+}
+
 struct Dispatcher {
     producer: Producer,
-    fair: BTreeMap<PoolName, FairShare>,
+    pools: BTreeMap<PoolName, Memory>,
     expiry: Expiry,
+    troubled: Troubled,
 }
 
 impl Dispatcher {
@@ -84,55 +87,106 @@ impl Dispatcher {
         let until = now.plus(Duration::from_millis(self.producer.settings.lease_ms));
         let claimed = self.producer.store.claim_jobs(&self.producer.name, now, until, MAX_JOBS).await?;
         let mut pools: BTreeMap<PoolName, Vec<Runner>> = BTreeMap::new();
-        for job in claimed {
+        let held = self.held(&claimed, now).await?;
+        let mut left: Left = claimed.iter().map(|job| (job.customer.clone(), job.customer_units_left)).collect();
+        for job in claimed.into_iter().filter(|job| !held.contains(&job.customer)) {
             pools.entry(job.spec.pool.clone()).or_default().push(Runner::new(job));
         }
-        let mut sent = false;
-        for (pool, runners) in pools {
-            sent |= self.pool(&pool, runners, now).await?;
+        for (_, memory) in self.pools.iter_mut().filter(|(pool, _)| !pools.contains_key(pool)) {
+            memory.fair = FairShare::default();
         }
-        Ok(sent)
+        let (mut sent, mut failed) = (false, None);
+        for (pool, runners) in pools {
+            let mut memory = self.pools.remove(&pool).unwrap_or_default();
+            let filled = self.fill(&pool, &mut memory, runners, (&mut left, now)).await;
+            self.pools.insert(pool, memory);
+            match filled {
+                Ok(filled) => sent |= filled,
+                Err(error) if error.is_of_all_pools() => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(sent), Err)
+    }
+
+    /// Whose budget of this month is spent: nothing of theirs is sent until the month ends or the budget is raised.
+    async fn held(&self, claimed: &[ClaimedJob], now: Micros) -> Result<BTreeSet<CustomerName>, StoreError> {
+        let mut held = BTreeSet::new();
+        let customers: BTreeSet<&CustomerName> = claimed.iter().map(|job| &job.customer).collect();
+        for customer in customers {
+            let standing = self.producer.standings.of(&self.producer, customer).await?;
+            if standing.budget_spent_s(now).is_some() {
+                held.insert(customer.clone());
+            }
+        }
+        Ok(held)
     }
 
     /// Fills one pool's lanes: records a lot, sends it, marks what was confirmed.
-    async fn pool(&mut self, pool: &PoolName, mut runners: Vec<Runner>, now: Micros) -> Result<bool, DispatchError> {
-        let mean_unit_ms = mean_unit_ms(&runners);
-        let mut lanes = self.lanes(pool, mean_unit_ms).await?;
-        if lanes.room() == 0 {
+    async fn fill(
+        &mut self,
+        pool: &PoolName,
+        memory: &mut Memory,
+        mut runners: Vec<Runner>,
+        (left, now): (&mut Left, Micros),
+    ) -> Result<bool, DispatchError> {
+        memory.fair.forget_idle(|customer| runners.iter().any(|runner| runner.job.customer == *customer));
+        let measured = sizing::sum(runners.iter().map(|runner| runner.measured));
+        let mean_unit_ms = sizing::mean_unit_ms(&measured);
+        let mut lanes = self.lanes(pool, mean_unit_ms, &mut memory.stocks).await?;
+        let room = lanes.room();
+        if room == 0 {
             return Ok(false);
         }
-        let room = lanes.room();
         for runner in runners.iter_mut().filter(|runner| runner.job.due > 0) {
             runner.due = self.producer.store.due_replicas(runner.job.id, now, room).await?.into();
         }
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
-        let fair = self.fair.entry(pool.clone()).or_default();
         while !lot.is_full() {
-            let contenders: Vec<_> = runners.iter().filter_map(|runner| runner.contender(&lanes)).collect();
-            let Some(customer) = fair.next(&best_per_customer(contenders)) else { break };
-            let best = runners
-                .iter_mut()
-                .filter(|runner| runner.job.customer == customer && runner.contender(&lanes).is_some())
-                .max_by_key(|runner| (runner.job.spec.priority, std::cmp::Reverse(runner.job.admitted_at)));
-            let Some(runner) = best else { break };
-            lot.take(&self.producer, runner, &mut lanes).await?;
+            let best = best_per_customer(&runners, |runner| {
+                let allowed = left.get(&runner.job.customer).copied().unwrap_or(0);
+                runner.contender(&lanes, &measured).filter(|_| runner.replicas() <= allowed)
+            });
+            let contenders: Vec<Contender> = best.values().map(|(_, contender)| contender.clone()).collect();
+            let Some(customer) = memory.fair.next(&contenders) else { break };
+            let Some(runner) = best.get(&customer).and_then(|(index, _)| runners.get_mut(*index)) else { break };
+            let replicas = runner.replicas();
+            match lot.take(&self.producer, runner, &mut lanes).await {
+                Ok(()) => {}
+                Err(error) if error.is_of_one_job() => {
+                    runner.in_trouble = true;
+                    self.troubled.note(runner.job.id, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(left) = left.get_mut(&customer) {
+                *left = left.saturating_sub(replicas);
+            }
+        }
+        for (lane, unused) in lanes.rooms() {
+            memory.stocks.entry(lane).or_default().leave(unused);
         }
         self.send(pool, lot, mean_unit_ms).await
     }
 
-    async fn lanes(&self, pool: &PoolName, mean_unit_ms: Option<u64>) -> Result<Lanes, DispatchError> {
-        let Some(settings) = self.producer.settings.pools.get(pool) else { return Ok(Lanes::default()) };
-        let mut rooms = Vec::with_capacity(usize::from(settings.lanes));
-        for lane in 0..settings.lanes {
-            let queue = address::work_queue(pool, lane);
-            let Some(depth) = self.producer.broker.depth(&queue).await? else { continue };
-            if !invariants::depth_holds(depth.ready, settings.lanes) {
-                let (key, ready) = (Invariant::Depth.key(), depth.ready);
+    async fn lanes(
+        &self,
+        pool: &PoolName,
+        mean_unit_ms: Option<u64>,
+        stocks: &mut BTreeMap<u16, Stock>,
+    ) -> Result<Lanes, DispatchError> {
+        let lanes = self.producer.settings.pools.get(pool).map_or(0, |settings| settings.lanes);
+        let mut rooms = Vec::with_capacity(usize::from(lanes));
+        for LaneDepth { lane, ready, workers } in pool::lanes(&self.producer, pool).await? {
+            if !invariants::depth_holds(ready, lanes) {
+                let (key, queue) = (Invariant::Depth.key(), address::work_queue(pool, lane));
                 tracing::error!("invariant {key} is broken: {ready} units are ready in {queue}");
                 self.producer.metrics.invariants_broken.with_label_values(&[key]).inc();
             }
-            if depth.consumers > 0 {
-                rooms.push((lane, lanes::window(depth.consumers, mean_unit_ms).saturating_sub(depth.ready)));
+            if workers > 0 {
+                let window = lanes::window(workers, mean_unit_ms);
+                rooms.push((lane, stocks.entry(lane).or_default().room(workers, ready, window)));
             }
         }
         Ok(Lanes::new(rooms))
@@ -177,21 +231,19 @@ impl Dispatcher {
     }
 }
 
-/// How long the units of these jobs compute, as far as it was measured.
-fn mean_unit_ms(runners: &[Runner]) -> Option<u64> {
-    let (units, us) = runners.iter().fold((0_u64, 0_u64), |(units, us), runner| {
-        (units.saturating_add(runner.job.progress.units), us.saturating_add(runner.job.progress.compute_us))
-    });
-    us.checked_div(units).map(|us| us / 1_000)
-}
-
-/// Of each customer only the contender with the dearest next unit is put to the round robin.
-fn best_per_customer(contenders: Vec<rules::fair::Contender>) -> Vec<rules::fair::Contender> {
-    let mut best: BTreeMap<_, rules::fair::Contender> = BTreeMap::new();
-    for contender in contenders {
-        best.entry(contender.customer.clone())
-            .and_modify(|known| known.cost_us = known.cost_us.max(contender.cost_us))
-            .or_insert(contender);
+/// Of each customer the job that is next, by priority and then by age: which of these it is, and what it contends with.
+fn best_per_customer(
+    runners: &[Runner],
+    contends: impl Fn(&Runner) -> Option<Contender>,
+) -> BTreeMap<CustomerName, (usize, Contender)> {
+    let order = |index: usize| runners.get(index).map(|runner| (runner.job.spec.priority, Reverse(runner.job.admitted_at)));
+    let mut best: BTreeMap<CustomerName, (usize, Contender)> = BTreeMap::new();
+    for (index, contender) in runners.iter().enumerate().filter_map(|(index, runner)| Some((index, contends(runner)?))) {
+        match best.entry(contender.customer.clone()) {
+            Entry::Occupied(known) if order(known.get().0) > order(index) => {}
+            Entry::Occupied(mut known) => drop(known.insert((index, contender))),
+            Entry::Vacant(none) => drop(none.insert((index, contender))),
+        }
     }
-    best.into_values().collect()
+    best
 }

@@ -6,7 +6,7 @@ use ports::broker::{BrokerError, Link};
 use protocol::{Micros, address};
 
 use crate::Producer;
-use crate::dispatch::DispatchError;
+use crate::trouble::DispatchError;
 
 /// How often lost replicas are looked for.
 const EVERY: Duration = Duration::from_secs(1);

@@ -4,12 +4,12 @@ use ports::store::StoreError;
 use protocol::blob::PART_BYTES;
 use protocol::frame::{self, Entry, ItemFrame};
 use protocol::input::{self, Input, MAX_LINE_BYTES};
-use protocol::reply::Problem;
+use protocol::problem::{Code, Problem};
 use protocol::unit::{Items, MAX_INLINE_ITEMS_BYTES};
 use protocol::{Digest, JobId};
 use rules::tree;
 
-use crate::admit::Refusal;
+use crate::asked::{Refusal, mistake};
 use crate::{Producer, blobs};
 
 /// So many nodes of a reduction are read in one go.
@@ -45,7 +45,7 @@ pub(crate) struct Read {
 
 /// Counts a job's items, reading its blob where that is needed.
 pub(crate) async fn count(producer: &Producer, input: &Input) -> Result<u64, Refusal> {
-    let refused = |detail: String| Refusal::Problem(Problem::new(422, "invalid-input", "Input is not valid", detail));
+    let refused = |detail: String| Refusal::from(Problem::with_errors(Code::InvalidJob, vec![mistake("/input", detail)]));
     match input {
         Input::Range { .. } | Input::Items(_) | Input::Grid(_) => {
             input.count().ok_or_else(|| refused("the input has more than 2^64 items".to_owned()))

@@ -1,31 +1,50 @@
-//! The producer: admits jobs, splits them into units, dispatches these to the lanes of workers, and hands out blobs.
+//! The producer: answers customers' requests, splits their jobs into units, dispatches these to the lanes of workers, and
+//! hands out blobs.
 
-mod admit;
+mod answering;
 mod apps;
+mod asked;
 mod blobs;
 mod check;
 mod dispatch;
 mod expiry;
+mod forget;
+mod identity;
 mod inputs;
 mod intake;
 mod lot;
 mod metrics;
+mod performing;
+mod pool;
+mod requests;
 mod rescue;
+mod room;
 mod settings;
+mod standing;
+mod trouble;
 
 use std::sync::Arc;
 
-use ports::store::{AdmissionStore, BlobStore, DispatchStore};
+use ports::store::{
+    ActivityStore, AdmissionStore, BlobStore, CustomerStore, DispatchStore, ReportStore, RequestStore, UploadStore,
+};
 use ports::{Broker, Clock, Publish};
 use service::{ReadyCheck, Scope};
 
 pub use metrics::ProducerMetrics;
 pub use settings::{PoolSettings, ProducerSettings};
+pub use standing::Standings;
 
 /// What the producer needs of the store.
-pub trait ProducerStore: AdmissionStore + BlobStore + DispatchStore {}
+pub trait ProducerStore:
+    ActivityStore + AdmissionStore + BlobStore + CustomerStore + DispatchStore + ReportStore + RequestStore + UploadStore
+{
+}
 
-impl<T: AdmissionStore + BlobStore + DispatchStore> ProducerStore for T {}
+impl<T> ProducerStore for T where
+    T: ActivityStore + AdmissionStore + BlobStore + CustomerStore + DispatchStore + ReportStore + RequestStore + UploadStore
+{
+}
 
 /// A producer's resources; clones share them.
 #[derive(Clone)]
@@ -46,6 +65,8 @@ pub struct Producer {
     pub settings: Arc<ProducerSettings>,
     /// The counts.
     pub metrics: ProducerMetrics,
+    /// The customers seen lately.
+    pub standings: Standings,
     /// Told when submissions are read.
     pub ready: ReadyCheck,
 }
@@ -58,6 +79,7 @@ impl Producer {
         self.metrics.begin(self.settings.pools.keys());
         scope.spawn_loop("admission", intake::run(self.clone(), Arc::clone(&wake), stopping.clone()));
         scope.spawn_loop("blob server", blobs::serve(self.clone(), stopping.clone()));
+        scope.spawn_loop("forgotten uploads", forget::run(self.clone(), stopping.clone()));
         scope.spawn_loop("rescue", rescue::run(self.clone(), stopping.clone()));
         scope.spawn_loop("dispatch", dispatch::run(self, wake, stopping));
     }

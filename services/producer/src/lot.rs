@@ -13,8 +13,8 @@ use rules::sizing::{self, Measured};
 use rules::{split, tree};
 
 use crate::Producer;
-use crate::dispatch::DispatchError;
 use crate::inputs::{self, Stretch};
+use crate::trouble::DispatchError;
 
 /// A lot is sent at this size, so that a round holds little memory however wide the pool is.
 const MAX_LOT_BYTES: usize = 32 << 20;
@@ -25,7 +25,9 @@ const MAX_LOT_MESSAGES: usize = 2_000;
 pub(crate) struct Runner {
     pub(crate) job: ClaimedJob,
     pub(crate) due: VecDeque<DueReplica>,
-    measured: Measured,
+    pub(crate) measured: Measured,
+    /// Whether it turned out that nothing of it can be sent: it contends no more.
+    pub(crate) in_trouble: bool,
     /// The number the next unit had when the job was claimed.
     cut_from: u32,
 }
@@ -41,21 +43,29 @@ impl Runner {
             output_bytes: progress.output_bytes,
         };
         let cut_from = job.cursor.unit;
-        Self { job, due: VecDeque::new(), measured, cut_from }
+        Self { job, due: VecDeque::new(), measured, in_trouble: false, cut_from }
     }
 
-    /// What the job contends with for the pool's lanes; `None` if nothing of it can be placed now.
-    pub(crate) fn contender(&self, lanes: &Lanes) -> Option<Contender> {
+    /// What the job contends with for the lanes of a pool of which that much is measured; `None` if nothing can be placed now.
+    pub(crate) fn contender(&self, lanes: &Lanes, pool: &Measured) -> Option<Contender> {
+        if self.in_trouble {
+            return None;
+        }
         let cost_us = if let Some(due) = self.due.front() {
             let placed = due.lane.is_some() || lanes.has_room(1, &due.taken);
-            placed.then(|| sizing::expected_us(due.end - due.first, &self.measured))?
+            placed.then(|| sizing::charge_us(due.end - due.first, &self.measured, pool))?
         } else {
             let range = split::next_range(self.job.cursor.item, self.job.stage_items, self.next_size())?;
             let (items, quorum) = (range.end - range.start, self.job.spec.quorum);
             let placed = lanes.has_room(usize::from(quorum), &[]);
-            placed.then(|| sizing::expected_us(items, &self.measured).saturating_mul(quorum.into()))?
+            placed.then(|| sizing::charge_us(items, &self.measured, pool).saturating_mul(quorum.into()))?
         };
         Some(Contender { customer: self.job.customer.clone(), weight: self.job.weight, cost_us })
+    }
+
+    /// How many replicas are sent when its turn comes: one that is due, or all those of a new unit.
+    pub(crate) fn replicas(&self) -> u32 {
+        if self.due.is_empty() { self.job.spec.quorum.into() } else { 1 }
     }
 
     fn next_size(&self) -> u64 {
@@ -103,7 +113,8 @@ impl Lot {
         (self.step, self.messages)
     }
 
-    /// Takes the job's next replica that is due, or else cuts its next unit.
+    /// Takes the job's next replica that is due, or else cuts its next unit. If that fails, nothing is taken, and no lane's
+    /// place with it.
     pub(crate) async fn take(
         &mut self,
         producer: &Producer,
@@ -123,6 +134,11 @@ impl Lot {
         due: DueReplica,
         lanes: &mut Lanes,
     ) -> Result<(), DispatchError> {
+        let stretch = runner.stretch(due.stage, (due.first, due.end), due.bytes.0, false);
+        let read = inputs::read(producer, stretch).await?;
+        let slice = Slice { stage: due.stage, first: due.first, end: due.end };
+        let sheet = Sheet { slice, items: read.items };
+        let letter = self.letter(&runner.job, due.key, &sheet)?;
         let lane = if let Some(lane) = due.lane {
             // It was given a lane, but the broker did not confirm it: the same lane, whatever room it has.
             lanes.take(lane);
@@ -133,24 +149,24 @@ impl Lot {
             self.step.assignments.push(Assignment { key: due.key, lane });
             lane
         };
-        let stretch = runner.stretch(due.stage, (due.first, due.end), due.bytes.0, false);
-        let read = inputs::read(producer, stretch).await?;
-        let slice = Slice { stage: due.stage, first: due.first, end: due.end };
-        let sheet = Sheet { slice, items: read.items };
-        self.message(&runner.job, due.key, lane, &sheet)
+        self.post(letter, lane);
+        Ok(())
     }
 
     async fn cut(&mut self, producer: &Producer, runner: &mut Runner, lanes: &mut Lanes) -> Result<(), DispatchError> {
         let cursor = runner.job.cursor;
         let Some(range) = split::next_range(cursor.item, runner.job.stage_items, runner.next_size()) else { return Ok(()) };
-        let Some(placed) = lanes.place(usize::from(runner.job.spec.quorum), &[]) else { return Ok(()) };
         let stretch = runner.stretch(cursor.stage, (range.start, range.end), cursor.byte, true);
         let read = inputs::read(producer, stretch).await?;
         let key = UnitKey { job: runner.job.id, unit: cursor.unit };
         let slice = Slice { stage: cursor.stage, first: range.start, end: read.end };
         let sheet = Sheet { slice, items: read.items };
-        for (replica, lane) in (0..).zip(&placed) {
-            self.message(&runner.job, key.replica(replica), *lane, &sheet)?;
+        let quorum = runner.job.spec.quorum;
+        let letters = (0..quorum.into()).map(|replica| self.letter(&runner.job, key.replica(replica), &sheet));
+        let letters = letters.collect::<Result<Vec<_>, _>>()?;
+        let Some(placed) = lanes.place(usize::from(quorum), &[]) else { return Ok(()) };
+        for (letter, lane) in letters.into_iter().zip(&placed) {
+            self.post(letter, *lane);
         }
         let bytes = (cursor.byte, read.end_byte);
         self.step.cuts.push(NewUnit { key, stage: cursor.stage, first: range.start, end: read.end, bytes, lanes: placed });
@@ -167,7 +183,8 @@ impl Lot {
         }
     }
 
-    fn message(&mut self, job: &ClaimedJob, replica: ReplicaKey, lane: u16, sheet: &Sheet) -> Result<(), DispatchError> {
+    /// What carries a replica, but for its lane.
+    fn letter(&self, job: &ClaimedJob, replica: ReplicaKey, sheet: &Sheet) -> Result<Letter, DispatchError> {
         let call = match (sheet.slice.stage, job.last_stage) {
             (0, _) => Call::Map,
             (_, true) => Call::ReduceAndFinish,
@@ -184,7 +201,6 @@ impl Lot {
             traceparent: job.traceparent.clone(),
         };
         let body = work.to_bytes(Format::MessagePack)?;
-        self.bytes = self.bytes.saturating_add(body.len());
         let properties = Properties {
             message_id: replica.to_string(),
             kind: Work::KIND.to_owned(),
@@ -192,10 +208,22 @@ impl Lot {
             traceparent: job.traceparent.clone(),
             ..Properties::default()
         };
+        Ok(Letter { replica, properties, body })
+    }
+
+    fn post(&mut self, letter: Letter, lane: u16) {
+        let Letter { replica, properties, body } = letter;
+        self.bytes = self.bytes.saturating_add(body.len());
         let routing_key = address::work_key(&self.pool, lane);
         self.messages.push((replica, Outgoing { exchange: WORK_EXCHANGE.to_owned(), routing_key, properties, body }));
-        Ok(())
     }
+}
+
+/// A message that has no lane yet.
+struct Letter {
+    replica: ReplicaKey,
+    properties: Properties,
+    body: Vec<u8>,
 }
 
 /// What a unit's replicas have in common.

@@ -2,9 +2,12 @@
 
 use protocol::PoolName;
 use protocol::address::Origin;
+use protocol::problem::Code;
 use rules::invariants::Invariant;
 use service::Metrics;
 use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, SECONDS};
+
+use crate::requests::KINDS;
 
 /// A submission became a job, or was one before.
 pub(crate) const ACCEPTED: &str = "accepted";
@@ -13,18 +16,14 @@ pub(crate) const REFUSED: &str = "refused";
 /// The grid could not answer at once; each submission counts once, and is mostly accepted or refused later.
 pub(crate) const FAILED: &str = "failed";
 
-/// The codes of all problems.
-const PROBLEMS: [&str; 9] = [
-    "app-rejected",
-    "blob-mismatch",
-    "invalid-input",
-    "invalid-job",
-    "message-id-reused",
-    "no-such-job",
-    "publisher-unavailable",
-    "undecodable",
-    "unknown-type",
-];
+/// A request was done and answered.
+pub(crate) const ANSWERED: &str = "answered";
+/// A request was dropped, since its customer does not read.
+pub(crate) const DROPPED: &str = "dropped";
+/// What becomes of requests.
+const RESULTS: [&str; 3] = [ANSWERED, REFUSED, DROPPED];
+/// The label of a request whose type is none.
+const UNKNOWN: &str = "unknown";
 
 /// The producer's metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -37,6 +36,8 @@ pub struct ProducerMetrics {
     pub submission_seconds: Histogram,
     /// Messages of customers refused, by problem code.
     pub submissions_refused: IntCounterVec,
+    /// Requests of customers, by type and by what became of them.
+    pub requests: IntCounterVec,
     /// Units cut, by pool.
     pub units_cut: IntCounterVec,
     /// Replicas sent, by pool.
@@ -57,6 +58,8 @@ pub struct ProducerMetrics {
     pub invariants_broken: IntCounterVec,
     /// Messages parked as dead letters, by origin.
     pub dead_letters: IntCounterVec,
+    /// Messages that could not be parked, and whose customers were told why they had no effect.
+    pub letters_lost: IntCounter,
 }
 
 impl ProducerMetrics {
@@ -70,7 +73,14 @@ impl ProducerMetrics {
         for origin in [Origin::Submit, Origin::Fetch] {
             dead_letters.with_label_values(&[origin.key()]).inc_by(0);
         }
+        let requests = metrics.counter_with("requests_total", "Requests of customers.", &["type", "result"])?;
+        for kind in KINDS.iter().copied().chain([""]) {
+            for result in RESULTS {
+                requests.with_label_values(&[label(kind).as_str(), result]).inc_by(0);
+            }
+        }
         Ok(Self {
+            requests,
             jobs_admitted: metrics.counter("jobs_admitted_total", "Jobs admitted.")?,
             submissions: metrics.counter_of(
                 "submissions_total",
@@ -87,7 +97,7 @@ impl ProducerMetrics {
                 "submissions_refused_total",
                 "Messages of customers refused.",
                 "reason",
-                &PROBLEMS,
+                &Code::ALL.map(|code| code.about().code),
             )?,
             units_cut: metrics.counter_with("units_cut_total", "Units cut from jobs.", &["pool"])?,
             replicas_sent: metrics.counter_with("replicas_sent_total", "Replicas confirmed by the broker.", &["pool"])?,
@@ -102,7 +112,16 @@ impl ProducerMetrics {
             blob_bytes: metrics.counter("blob_served_bytes_total", "Bytes of blobs handed to workers.")?,
             invariants_broken,
             dead_letters,
+            letters_lost: metrics.counter(
+                "dead_letters_lost_total",
+                "Messages of customers that were refused, and not parked as dead letters since there was no room.",
+            )?,
         })
+    }
+
+    /// Counts a request of that type.
+    pub(crate) fn request(&self, kind: &str, result: &str) {
+        self.requests.with_label_values(&[label(kind).as_str(), result]).inc();
     }
 
     /// Shows every pool from the start, so that its first rise is seen.
@@ -113,4 +132,11 @@ impl ProducerMetrics {
             }
         }
     }
+}
+
+/// A known type's noun and verb, such as `job-submit`; what customers make up becomes no label.
+fn label(kind: &str) -> String {
+    let known = KINDS.iter().find(|known| **known == kind);
+    let plain = known.and_then(|known| known.strip_prefix("offpeak.")?.strip_suffix(".v1"));
+    plain.map_or_else(|| UNKNOWN.to_owned(), |plain| plain.replace('.', "-"))
 }

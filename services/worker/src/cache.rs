@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use protocol::Digest;
 
@@ -112,10 +112,14 @@ impl DiskCache {
         for entry in std::fs::read_dir(&self.folder).map_err(read)? {
             let entry = entry.map_err(read)?;
             let Ok(data) = entry.metadata() else { continue };
+            let modified = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-                remove(&entry.path())?;
+                // A young one is being written by another worker that shares the folder.
+                if modified.elapsed().is_ok_and(|age| age > ABANDONED) {
+                    remove(&entry.path())?;
+                }
             } else if data.is_file() {
-                files.push((data.modified().unwrap_or(SystemTime::UNIX_EPOCH), data.len(), entry.path()));
+                files.push((modified, data.len(), entry.path()));
             }
         }
         files.sort();
@@ -138,8 +142,17 @@ impl DiskCache {
 /// What names of files that are being written begin with.
 const PARTIAL: &str = "partial-";
 
+/// A file that is half written for so long was left by a crash.
+const ABANDONED: Duration = Duration::from_hours(1);
+
+/// Removes a file, if no other worker has.
 fn remove(path: &Path) -> Result<(), CacheError> {
-    std::fs::remove_file(path).map_err(|source| CacheError::Io { action: "remove", path: path.to_owned(), source })
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(CacheError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn not_written(path: &Path, bytes: usize, source: std::io::Error) -> CacheError {
@@ -206,11 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_fit_is_refused_and_half_written_files_are_swept() {
+    fn what_cannot_fit_is_refused_and_files_that_a_crash_left_half_written_are_swept() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("partial-x"), b"half").unwrap();
+        let (abandoned, young) = (folder.path().join("partial-abandoned"), folder.path().join("partial-young"));
+        std::fs::write(&young, b"half").unwrap();
+        std::fs::write(&abandoned, b"half").unwrap();
+        let long_ago = young.metadata().unwrap().modified().unwrap() - ABANDONED - Duration::from_mins(1);
+        std::fs::File::options().write(true).open(&abandoned).unwrap().set_modified(long_ago).unwrap();
         let cache = DiskCache::open(folder.path(), 3).unwrap();
-        assert_eq!(names(folder.path()), 0);
+        assert!(young.exists() && !abandoned.exists());
+        std::fs::remove_file(young).unwrap();
         let error = cache.put(Digest::of(b"four"), b"four").unwrap_err();
         assert!(error.to_string().contains("over the cache's size of 3"));
         std::fs::remove_dir(folder.path()).unwrap();

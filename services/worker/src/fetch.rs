@@ -86,6 +86,10 @@ impl Fetcher {
 
     /// The blob's bytes.
     pub(crate) async fn get(&self, digest: Digest) -> Result<Vec<u8>, FetchError> {
+        // What is on disk does not wait for what is being fetched.
+        if let Some(bytes) = self.cached(digest).await {
+            return Ok(bytes);
+        }
         let _turn = self.fetching.lock().await;
         if let Some(bytes) = self.cached(digest).await {
             return Ok(bytes);

@@ -9,10 +9,10 @@ use ports::dead::{self, Death};
 use protocol::address::{self, OUTCOMES_EXCHANGE, Origin, WORK_EXCHANGE};
 use protocol::outcome::{Outcome, OutcomeResult, bounded_reason};
 use protocol::unit::Work;
-use protocol::{Format, Message};
-use service::CancellationToken;
+use protocol::{Format, JobId, Message};
 use service::patience::until_done;
 use service::scope::TaskError;
+use service::{CancellationToken, Seen};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -27,6 +27,8 @@ use crate::programs::{ProgramError, Programs};
 const REPORT_PATIENCE: Duration = Duration::from_secs(30);
 /// After the drain's time, what was interrupted is given so long to be reported.
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// Jobs that were met are remembered to this number; one that is forgotten is said again.
+const MAX_MET: usize = 4_096;
 
 /// What every task of a worker shares.
 struct Bench {
@@ -36,6 +38,7 @@ struct Bench {
     programs: Programs,
     slots: Semaphore,
     occupancy: Arc<Occupancy>,
+    met: Seen<JobId>,
     /// Begin nothing new.
     stopping: CancellationToken,
     /// Hand back what computes.
@@ -56,6 +59,7 @@ pub(crate) async fn run(
         slots: Semaphore::new(slots),
         occupancy: Occupancy::new(worker.metrics.clone(), worker.pool.clone()),
         programs: Programs::default(),
+        met: Seen::new(MAX_MET),
         interrupt: CancellationToken::new(),
         stopping: stopping.clone(),
         worker,
@@ -144,10 +148,20 @@ impl Bench {
             let cause = format!("unit was delivered {} times and never answered", delivery.delivery_count);
             return self.park(delivery, &cause).await;
         }
+        self.meet(&work);
         tokio::select! {
             biased;
             () = self.dropped(&work) => Verdict::Ack,
             verdict = self.compute(&work) => verdict,
+        }
+    }
+
+    /// Says once of a job that it has come this far, so that a trace is found in the logs of each service that it passed.
+    fn meet(&self, work: &Work) {
+        let (job, customer) = (work.replica.job, &work.customer);
+        if self.met.is_new(job) {
+            let unit = work.replica.unit_key();
+            tracing::info!(job = %job, unit = %unit, customer = %customer, traceparent = work.traceparent, "first unit of job {job} of {customer} here");
         }
     }
 
@@ -257,8 +271,9 @@ impl Bench {
         // A lane's routing key is the end of its queue's name.
         let queue = format!("{WORK_EXCHANGE}.{}", delivery.routing_key);
         let death = Death { origin: Origin::Work, queue: &queue, cause, at: self.worker.clock.now() };
-        let verdict = dead::park(self.worker.broker.as_ref(), delivery, death).await;
-        if verdict == Verdict::Ack {
+        // A worker's user has no right to dead letters where each has its rights only.
+        let verdict = dead::park_or_reject(self.worker.broker.as_ref(), delivery, death).await;
+        if verdict != Verdict::Requeue {
             self.worker.metrics.dead_letters.with_label_values(&[Origin::Work.key()]).inc();
         }
         verdict

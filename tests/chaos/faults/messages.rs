@@ -16,7 +16,7 @@ const MARK: &str = "offpeak-test-copy";
 const BATCH: usize = 8;
 /// An incomplete batch is copied after this.
 const REST: Duration = Duration::from_millis(500);
-/// How long messages are copied.
+/// How long messages are copied in one go.
 const LASTS: Duration = Duration::from_secs(5);
 /// The broker takes the copies within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,17 +32,22 @@ pub(super) fn duplicate_and_shuffle(world: &mut World) {
         }
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (settings, dice) = (RabbitSettings::new(&world.services.amqp), world.dice.clone());
-    let copied = runtime.block_on(async {
-        let broker = RabbitBroker::connect(&settings).expect("a broker's URL");
-        let copied = tokio::join!(copy(&broker, taps[0].0, dice.clone()), copy(&broker, taps[1].0, dice));
-        broker.close().await;
-        copied
+    let settings = RabbitSettings::new(&world.services.amqp);
+    let (mut units, mut outcomes) = (0, 0);
+    world.until_or_over("units and outcomes to copy", |world| {
+        let dice = world.dice.clone();
+        let copied = runtime.block_on(async {
+            let broker = RabbitBroker::connect(&settings).expect("a broker's URL");
+            let copied = tokio::join!(copy(&broker, taps[0].0, dice.clone()), copy(&broker, taps[1].0, dice));
+            broker.close().await;
+            copied
+        });
+        (units, outcomes) = (units + copied.0, outcomes + copied.1);
+        units > 0 && outcomes > 0
     });
     for (exchange, _) in taps {
         world.manage("DELETE", "queues", &format!("/tap.{exchange}"), "").expect("deleted");
     }
-    assert!(copied.0 > 0 && copied.1 > 0, "nothing was copied of units or outcomes: {copied:?}");
 }
 
 /// Publishes what comes to the tap twice again, in another order; how many messages that were.

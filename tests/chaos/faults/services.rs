@@ -57,10 +57,11 @@ pub(super) fn pause_producer(world: &mut World) {
 }
 
 pub(super) fn pause_workers(world: &mut World) {
+    let lost = |world: &World| world.number("select count(*) from replicas where state = 'lost'").expect("a number");
+    let before = lost(world);
     world.signal("worker", "-STOP");
     sleep(PAST_DEADLINE);
-    let lost = "select count(*) from replicas where state = 'lost'";
-    world.until_or_over("a replica past its deadline", |world| world.number(lost).is_some_and(|lost| lost > 0));
+    world.until_or_over("a replica past its deadline", |world| lost(world) > before);
     world.signal("worker", "-CONT");
 }
 

@@ -49,7 +49,7 @@ read: {{ printf `^(offpeak\.customer|%s)$` $mailbox | quote }}
 {{- else if hasPrefix "worker-" .component }}
 {{- $lanes := printf `offpeak\.work\.%s\.[0-9]+` (trimPrefix "worker-" .component) }}
 configure: {{ `^offpeak\.worker\..+$` | quote }}
-write: {{ `^offpeak\.(worker\..+|outcomes|fetch|dead)$` | quote }}
+write: {{ `^offpeak\.(worker\..+|outcomes|fetch)$` | quote }}
 read: {{ printf `^(%s|offpeak\.(worker(\..+)?|control))$` $lanes | quote }}
 {{- else if $broker.declareTopology }}
 {{- /* Who declares may configure all of the grid, and needs to write to queues and read exchanges to bind them. */}}

@@ -10,6 +10,13 @@ impl MemoryBroker {
         self.lock().queues.get_mut(queue).map_or(0, super::queue::Queue::purge)
     }
 
+    /// Takes a queue for full, or no longer: it refuses what is published to it.
+    pub fn fill(&self, queue: &str, full: bool) {
+        if let Some(queue) = self.lock().queues.get_mut(queue) {
+            queue.filled = full;
+        }
+    }
+
     /// Forgets every message, also those delivered but not settled: as if all queues were deleted and declared anew.
     pub fn wipe(&self) {
         let mut state = self.lock();

@@ -47,17 +47,19 @@ pub(super) struct Queue {
     pub(super) consumers: VecDeque<u64>,
     /// How many of the next messages are delivered twice.
     pub(super) duplicates: u32,
+    /// Whether it is taken for full, whatever it holds.
+    pub(super) filled: bool,
 }
 
 impl Queue {
     pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, ready: VecDeque::new(), bytes: 0, consumers: VecDeque::new(), duplicates: 0 }
+        Self { shape, ready: VecDeque::new(), bytes: 0, consumers: VecDeque::new(), duplicates: 0, filled: false }
     }
 
     /// Whether a further message of so many bytes is refused; a worker's own queue drops its oldest instead, because
     /// one stuck worker must not refuse what is announced to all.
     pub(super) fn refuses(&self, bytes: usize) -> bool {
-        !self.shape.exclusive && self.is_full(bytes)
+        !self.shape.exclusive && (self.filled || self.is_full(bytes))
     }
 
     fn is_full(&self, bytes: usize) -> bool {

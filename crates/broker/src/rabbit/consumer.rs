@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::care::Care;
 use super::keeper::Keeper;
 use super::line::Line;
 use super::own_queues::OwnQueues;
@@ -50,6 +51,7 @@ impl RabbitConsumer {
             session: Arc::clone(&session),
             cancel: Arc::clone(&cancel),
             first: Some(first),
+            care: Care::new(),
             cancelled: false,
         };
         let run = async move {

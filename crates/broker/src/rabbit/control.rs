@@ -45,10 +45,11 @@ impl Control {
 
     /// A queue's depth; `None` if there is no such queue.
     pub(super) async fn depth(&self, queue: &str) -> Result<Option<Depth>, BrokerError> {
+        let begin = Instant::now();
         match self.attempt(Step::Inspect(queue)).await {
             Ok(depth) => Ok(depth),
             Err(Failure::Refused(NOT_FOUND, _)) => Ok(None),
-            Err(failure) => Err(self.broker_error("depth", queue, failure, self.target.timeout)),
+            Err(failure) => Err(self.broker_error("depth", queue, failure, begin.elapsed())),
         }
     }
 

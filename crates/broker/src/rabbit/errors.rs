@@ -21,11 +21,16 @@ pub(super) fn refusal(error: &Error) -> Option<(u16, String)> {
     None
 }
 
+/// Whether something came that is no AMQP, which ends the connection.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
+}
+
 /// What an operator can do about a refusal.
 pub(super) fn way_out(code: u16) -> &'static str {
     match code {
         ACCESS_REFUSED => "grant the right with rabbitmqctl set_permissions",
-        NOT_FOUND => "import deploy/rabbitmq/definitions or declare the topology first",
+        NOT_FOUND => "start a producer first, which declares the topology",
         RESOURCE_LOCKED => "another connection owns it; is a second worker running under the same host id?",
         PRECONDITION_FAILED => "it exists but differs, or the message is not acceptable to the broker",
         _ => "see the broker's log",

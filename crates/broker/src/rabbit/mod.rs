@@ -1,9 +1,14 @@
 //! The broker over `RabbitMQ`: supervised connections apart for publishing and consuming, pooled ones for control.
 
+mod account;
+mod accounts;
 mod backoff;
 mod board;
+mod care;
+mod census;
 mod consumer;
 mod control;
+mod definitions;
 mod errors;
 mod examine;
 mod keeper;
@@ -11,6 +16,7 @@ mod line;
 mod management;
 mod outside;
 mod own_queues;
+mod password;
 mod policies;
 mod properties;
 mod publisher;
@@ -27,9 +33,12 @@ use ports::broker::{Broker, BrokerError, Confirm, Consumer, Depth, Link, Outgoin
 use protocol::{CustomerName, HostId};
 use tokio::time::{Instant, timeout};
 
+pub use self::account::{Account, AccountQueue, AccountUser};
+pub use self::accounts::Accounts;
 use self::backoff::Backoff;
 use self::consumer::RabbitConsumer;
 use self::control::Control;
+pub use self::definitions::{of_customer, of_users};
 use self::errors::{RESOURCE_LOCKED, refusal, way_out};
 pub use self::examine::{Denied, Examination, ExamineError, Right, examine};
 use self::keeper::Keeper;
@@ -37,10 +46,11 @@ use self::line::Line;
 pub use self::management::ManagementError;
 pub use self::outside::{Node, Outside, look, nodes};
 use self::own_queues::OwnQueues;
+pub use self::password::{Password, PasswordError, PasswordHash};
 pub use self::policies::PolicyError;
 use self::publisher::Publisher;
 use self::settings::Target;
-pub use self::settings::{RabbitSettings, UrlError};
+pub use self::settings::{RabbitSettings, UrlError, user_of, vhost_of};
 use crate::limits::check;
 use crate::topology::{Topology, TopologyError, customer};
 

@@ -35,6 +35,9 @@ pub(super) fn to_amqp(outgoing: &Outgoing) -> BasicProperties {
     if let Some(content_type) = &ours.content_type {
         amqp = amqp.with_content_type(short(content_type));
     }
+    if let Some(encoding) = &ours.content_encoding {
+        amqp = amqp.with_content_encoding(short(encoding));
+    }
     if let Some(correlation_id) = &ours.correlation_id {
         amqp = amqp.with_correlation_id(short(correlation_id));
     }
@@ -68,6 +71,7 @@ pub(super) fn from_amqp(received: Received, tag: Tag) -> Delivery {
         message_id: text(amqp.message_id()).unwrap_or_default(),
         kind: text(amqp.kind()).unwrap_or_default(),
         content_type: text(amqp.content_type()),
+        content_encoding: text(amqp.content_encoding()),
         correlation_id: text(amqp.correlation_id()),
         user_id: text(amqp.user_id()),
         traceparent,

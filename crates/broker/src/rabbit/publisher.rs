@@ -78,7 +78,7 @@ async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>, k
         let end = match confirming(&line, &channel).await {
             Ok(()) => {
                 backoff.started();
-                pump.run(&channel, &mut calls).await
+                pump.run(&channel, &line, &mut calls).await
             }
             Err(end) => end,
         };
@@ -95,6 +95,7 @@ async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>, k
                 pump.retry(); // at once: a channel is only replaced when it is some seconds old
                 continue;
             }
+            End::Overdue => tracing::warn!("a published message was not confirmed in time; building another channel"),
             End::Lost(error) => line.lost(&error),
             End::Silent => tracing::debug!("publishing channel is gone; building another"),
         }

@@ -11,12 +11,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, Error};
-use ports::broker::{BrokerError, Confirm, Outgoing};
+use ports::broker::{BrokerError, Confirm, Link, Outgoing};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
 use super::board::Board;
 use super::errors::{refusal, way_out};
+use super::line::Line;
 use super::properties::{short, to_amqp};
 use super::publisher::Call;
 
@@ -30,6 +31,10 @@ const WATCH: Duration = Duration::from_secs(1);
 /// publisher that a queue takes messages again when its limit is lifted by policy, and refuses them for ever.
 const STALE: Duration = Duration::from_secs(5);
 
+/// A message that is not confirmed for so long, on a connection that is not blocked, never will be: when a quorum queue loses
+/// its leader, RabbitMQ can forget what a channel had sent it. Well below the patience of those who publish.
+const OVERDUE: Duration = Duration::from_secs(15);
+
 /// Why one channel's run ended.
 pub(super) enum End {
     /// Nobody publishes any more.
@@ -40,6 +45,8 @@ pub(super) enum End {
     Lost(Error),
     /// A full queue refused a message, and the channel may not learn when it has room again.
     Stale,
+    /// A message was not confirmed for too long.
+    Overdue,
     /// The channel ended without a word.
     Silent,
 }
@@ -50,6 +57,8 @@ struct Slot {
     index: usize,
     message: Arc<Outgoing>,
     returned: bool,
+    /// When it was published on this channel, or the connection was last seen blocked.
+    since: Instant,
 }
 
 type Outcome = (u64, Result<Confirmation, Error>);
@@ -89,7 +98,7 @@ impl Pump {
     }
 
     /// Publishes on a channel until it ends.
-    pub(super) async fn run(&mut self, channel: &Channel, calls: &mut mpsc::Receiver<Call>) -> End {
+    pub(super) async fn run(&mut self, channel: &Channel, line: &Line, calls: &mut mpsc::Receiver<Call>) -> End {
         let (mut watch, begun) = (interval(WATCH), Instant::now());
         loop {
             self.fill(channel).await;
@@ -100,9 +109,14 @@ impl Pump {
                         Some(call) => self.accept(call),
                         None => return End::Closed,
                     },
-                    _ = watch.tick() => if !channel.status().connected() {
-                        self.collect(channel).await;
-                        return self.error.take().map_or(End::Silent, |error| self.end(error));
+                    _ = watch.tick() => {
+                        if !channel.status().connected() {
+                            self.collect(channel).await;
+                            return self.error.take().map_or(End::Silent, |error| self.end(error));
+                        }
+                        if self.is_overdue(matches!(line.state(), Link::Blocked(_))) {
+                            return End::Overdue;
+                        }
                     },
                 }
             }
@@ -115,6 +129,16 @@ impl Pump {
                 return End::Stale;
             }
         }
+    }
+
+    /// Whether the oldest message in flight waits for its confirm for too long; the time that the connection is blocked does
+    /// not count.
+    fn is_overdue(&mut self, blocked: bool) -> bool {
+        if blocked {
+            let now = Instant::now();
+            self.flying.values_mut().for_each(|slot| slot.since = now);
+        }
+        self.flying.values().next().is_some_and(|oldest| oldest.since.elapsed() >= OVERDUE)
     }
 
     /// Takes back what was in flight, to be published again, in order.
@@ -132,7 +156,8 @@ impl Pump {
     fn accept(&mut self, call: Call) {
         for (index, message) in call.messages.into_iter().enumerate() {
             let board = Arc::clone(&call.board);
-            self.waiting.push_back(Slot { board, index, message: Arc::new(message), returned: false });
+            let (message, since) = (Arc::new(message), Instant::now());
+            self.waiting.push_back(Slot { board, index, message, returned: false, since });
         }
     }
 
@@ -140,11 +165,12 @@ impl Pump {
     async fn fill(&mut self, channel: &Channel) {
         let window = if self.careful > 0 { 1 } else { self.window };
         while self.error.is_none() && self.flying.len() < window && (self.flying_bytes < FLYING_BYTES || self.flying.is_empty()) {
-            let Some(slot) = self.waiting.pop_front() else { return };
+            let Some(mut slot) = self.waiting.pop_front() else { return };
             if slot.board.is_abandoned() {
                 self.careful = self.careful.saturating_sub(1);
                 continue;
             }
+            slot.since = Instant::now();
             self.next += 1;
             let (id, message) = (self.next, Arc::clone(&slot.message));
             self.flying_bytes += message.body.len();

@@ -51,6 +51,18 @@ impl fmt::Debug for RabbitSettings {
     }
 }
 
+/// The user that a URL names; `None` if it cannot be read.
+pub fn user_of(url: &str) -> Option<String> {
+    let uri: AMQPUri = Some(url).filter(|url| url.contains("://"))?.parse().ok()?;
+    Some(uri.authority.userinfo.username)
+}
+
+/// The virtual host that a URL names; `None` if it cannot be read.
+pub fn vhost_of(url: &str) -> Option<String> {
+    let uri: AMQPUri = Some(url).filter(|url| url.contains("://"))?.parse().ok()?;
+    Some(uri.vhost)
+}
+
 /// Why a URL cannot be used; its text is not repeated, since it holds a password.
 #[derive(Debug, thiserror::Error)]
 #[error("broker URL is not valid: {0}; write amqp://user:password@host:port/vhost or amqps://…")]
@@ -102,6 +114,13 @@ fn address(uri: &AMQPUri) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_user_is_that_of_the_url_or_the_broker_s_own() {
+        assert_eq!(user_of("amqp://ann:s3cret@host/grid").as_deref(), Some("ann"));
+        assert_eq!(user_of("amqp://host").as_deref(), Some("guest"));
+        assert_eq!([user_of("host"), user_of("http://ann@host")], [None, None]);
+    }
 
     #[test]
     fn neither_the_address_nor_debug_shows_the_password() {

@@ -13,8 +13,9 @@ use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::care::Care;
 use super::consumer::Shared;
-use super::errors::{NOT_FOUND, refusal, way_out};
+use super::errors::{NOT_FOUND, is_unreadable, refusal, way_out};
 use super::properties::short;
 use super::session::{Phase, Session};
 
@@ -27,6 +28,10 @@ const GIVING_UP: Duration = Duration::from_millis(500);
 /// One consumer per channel, so the name need not be unique.
 const CONSUMER_TAG: &str = "offpeak";
 
+/// One that takes one message at a time, until another takes its place on the same channel: a quorum queue remembers for a name
+/// how many at a time it takes.
+const CAREFUL_TAG: &str = "offpeak.careful";
+
 /// What a consumer's task needs.
 pub(super) struct Subscription {
     pub(super) shared: Shared,
@@ -36,6 +41,8 @@ pub(super) struct Subscription {
     pub(super) cancel: Arc<Notify>,
     /// Told how the first subscription went; a refusal then ends the task.
     pub(super) first: Option<oneshot::Sender<Result<(), BrokerError>>>,
+    /// What is known of messages that cannot be read.
+    pub(super) care: Care,
     /// Cancelled by the caller: never built again.
     pub(super) cancelled: bool,
 }
@@ -75,8 +82,13 @@ impl Subscription {
             if !std::mem::replace(&mut told, true) {
                 warn!(queue = self.queue, "consumer of {} was lost: {lost}; building it again", self.queue);
             }
+            let pause = async {
+                if !self.care.pause().await {
+                    backoff.wait().await;
+                }
+            };
             tokio::select! {
-                () = backoff.wait() => {}
+                () = pause => {}
                 () = self.cancel.notified() => return Phase::Cancelled,
             }
         }
@@ -86,6 +98,13 @@ impl Subscription {
     fn report(&mut self, error: &Error) -> Option<String> {
         let Some((code, text)) = refusal(error) else {
             self.shared.line.lost(error);
+            // A queue of our connection cannot be read on another one.
+            if is_unreadable(error)
+                && !self.shared.own.contains(&self.queue)
+                && self.care.unreadable(self.prefetch, self.shared.line.target())
+            {
+                warn!(queue = self.queue, "a message cannot be read, perhaps one of {}: taking them one at a time", self.queue);
+            }
             return Some(error.to_string());
         };
         if code == NOT_FOUND {
@@ -122,20 +141,48 @@ impl Subscription {
     }
 
     async fn subscribe(&self) -> Result<Option<(Channel, Consumer)>, Error> {
-        let Ok(channel) = self.shared.line.channel().await else { return std::future::pending().await };
+        // That of all consumers is asked for in any case, by which it is built again: whether it is there is told of the broker.
+        let Ok(mut channel) = self.shared.line.channel().await else { return std::future::pending().await };
+        let (mut prefetch, mut tag) = (self.prefetch, CONSUMER_TAG);
+        if let Some(apart) = self.care.line() {
+            let Ok(own) = apart.channel().await else { return std::future::pending().await };
+            (channel, prefetch, tag) = (own, 1, CAREFUL_TAG);
+        }
         let subscribed = async {
             self.shared.own.declare(&channel, &self.queue).await?;
-            channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             // Before the first delivery, so that no delivery belongs to the incarnation before.
             self.session.begin(channel.clone());
-            let options = BasicConsumeOptions::default();
-            channel.basic_consume(short(&self.queue), short(CONSUMER_TAG), options, FieldTable::default()).await
+            self.consume(&channel, tag).await
         };
         if let Ok(stream) = timeout(self.shared.line.target().timeout, subscribed).await {
             return Ok(Some((channel.clone(), stream?)));
         }
         give_up(&channel).await;
         Ok(None)
+    }
+
+    async fn consume(&self, channel: &Channel, tag: &str) -> Result<Consumer, Error> {
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(short(&self.queue), short(tag), options, FieldTable::default()).await
+    }
+
+    /// Takes as many at a time as before, on the same channel, whose deliveries stay what they are; whether the broker answers.
+    async fn widen(&self, channel: &Channel, stream: &mut Consumer) -> Result<bool, Error> {
+        let widened = async {
+            channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await?;
+            while let Some(received) = stream.next().await {
+                self.session.push(received?);
+            }
+            channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
+            *stream = self.consume(channel, CONSUMER_TAG).await?;
+            Ok(())
+        };
+        if let Ok(widened) = timeout(self.shared.line.target().timeout, widened).await {
+            return widened.map(|()| true);
+        }
+        give_up(channel).await;
+        Ok(false)
     }
 
     async fn receive(&mut self, channel: &Channel, stream: &mut Consumer) -> Result<End, Error> {
@@ -145,8 +192,13 @@ impl Subscription {
                 received = stream.next() => match received {
                     Some(received) => {
                         self.session.push(received?);
+                        let mut widens = self.care.read();
                         while let Some(Some(received)) = stream.next().now_or_never() {
                             self.session.push(received?);
+                            widens |= self.care.read();
+                        }
+                        if widens && !self.cancelled && !self.widen(channel, stream).await? {
+                            return Ok(End::Lost("no answer from the broker".into()));
                         }
                     }
                     None if self.cancelled => return Ok(End::Cancelled),
@@ -154,7 +206,7 @@ impl Subscription {
                 },
                 () = self.cancel.notified(), if !self.cancelled => {
                     self.cancelled = true;
-                    channel.basic_cancel(short(CONSUMER_TAG), BasicCancelOptions::default()).await?;
+                    channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await?;
                 }
                 _ = watch.tick() => if !channel.status().connected() {
                     return Ok(End::Lost("its channel is gone".into()));

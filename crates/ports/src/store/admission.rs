@@ -54,6 +54,11 @@ pub enum Admission {
         /// The job it was used for.
         job: JobId,
     },
+    /// A blob that the job names is not one that its customer may use, now or any more; nothing is written.
+    NoBlob {
+        /// The first such blob.
+        digest: Digest,
+    },
 }
 
 /// What is known of an app.
@@ -91,8 +96,17 @@ pub enum AppVerdict {
 /// Admission's transactions.
 #[async_trait]
 pub trait AdmissionStore: Send + Sync {
-    /// Writes a job and its reply, unless its submission is known; `reply` is written in the case of `New` only.
+    /// Writes a job and its reply, unless its submission is known or a blob that it names is not there for its customer;
+    /// `reply` is written in the case of `New` only. From then on the blobs stay until the job has ended.
     async fn admit(&self, job: NewJob, reply: OutboxMessage) -> Result<Admission, StoreError>;
+
+    /// What a submission of that body was admitted as: `Known` or `Conflict`; `None` if its `message_id` is new.
+    async fn admitted(
+        &self,
+        customer: &CustomerName,
+        submission: &str,
+        submission_digest: Digest,
+    ) -> Result<Option<Admission>, StoreError>;
 
     /// Writes a reply on its own (a rejection, or an acceptance said again).
     async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError>;

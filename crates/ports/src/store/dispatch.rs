@@ -61,6 +61,8 @@ pub struct ClaimedJob {
     pub progress: JobProgress,
     /// Replicas waiting to be sent now (retries, further replicas, those whose sending was not confirmed).
     pub due: u32,
+    /// How many further replicas of this customer, over all its jobs, may be with the broker or a worker.
+    pub customer_units_left: u32,
     /// When it was admitted.
     pub admitted_at: Micros,
 }
@@ -127,8 +129,9 @@ pub struct Dispatch {
 /// Dispatch's transactions.
 #[async_trait]
 pub trait DispatchStore: Send + Sync {
-    /// Takes or renews the lease on up to `limit` running, uncancelled jobs that have something to cut or to send
-    /// (oldest first, those held by `owner` always), and returns all that `owner` now holds. Jobs with nothing to do are not returned.
+    /// Takes or renews the lease on up to `limit` running, uncancelled jobs that have something to cut or to send and that no other
+    /// holds, and returns them in the order of their ids: the most urgent of each customer (highest priority, then oldest), then
+    /// the second of each, and so on. What `owner` held and must give way to these, it gives back.
     async fn claim_jobs(&self, owner: &str, now: Micros, until: Micros, limit: u32) -> Result<Vec<ClaimedJob>, StoreError>;
 
     /// Gives back every lease of `owner`.

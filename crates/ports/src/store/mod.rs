@@ -3,19 +3,27 @@
 mod activity;
 mod admission;
 mod blobs;
+mod customers;
 mod dispatch;
 mod report;
+mod requests;
 mod settlement;
+mod turns;
+mod uploads;
 
 pub use activity::{Activity, ActivityStore, HostActivity, JobActivity};
 pub use admission::{Admission, AdmissionStore, AppRecord, AppVerdict, NewJob};
 pub use blobs::BlobStore;
+pub use customers::{CustomerStore, CustomerUse};
 pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueReplica, JobProgress, NewUnit};
 pub use report::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, UnitCounts, UsageFilter};
+pub use requests::{AppExperience, JobWish, NumberedOutput, RequestStore, WaitFacts};
 pub use settlement::{
     Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxMessage, ReplicaEnd, ReplicaFacts, ReplicaState, Settle,
-    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Vote,
+    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Unsent, Vote,
 };
+pub use turns::{in_turn, take_turns};
+pub use uploads::{BlobRelease, PartPut, UploadStore};
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,28 @@ pub enum StoreError {
 }
 
 /// All of the store, for those who compose the grid.
-pub trait Store: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore + ActivityStore {}
+pub trait Store:
+    AdmissionStore
+    + BlobStore
+    + DispatchStore
+    + SettlementStore
+    + ReportStore
+    + ActivityStore
+    + RequestStore
+    + CustomerStore
+    + UploadStore
+{
+}
 
-impl<T: AdmissionStore + BlobStore + DispatchStore + SettlementStore + ReportStore + ActivityStore> Store for T {}
+impl<T> Store for T where
+    T: AdmissionStore
+        + BlobStore
+        + DispatchStore
+        + SettlementStore
+        + ReportStore
+        + ActivityStore
+        + RequestStore
+        + CustomerStore
+        + UploadStore
+{
+}

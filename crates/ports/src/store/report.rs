@@ -17,6 +17,14 @@ pub struct JobReport {
     pub customer: CustomerName,
     /// The submission's `message_id`.
     pub submission: String,
+    /// The customer's own key.
+    pub correlation_id: Option<String>,
+    /// Whether it rests.
+    pub paused: bool,
+    /// Parts of its last stage so far, sent or not.
+    pub parts: u32,
+    /// When its outputs were dropped.
+    pub results_gone_at: Option<Micros>,
     /// What is to be done.
     pub spec: JobSpec,
     /// Its state.
@@ -116,10 +124,12 @@ pub trait ReportStore: Send + Sync {
     /// The youngest jobs first, at most `limit`.
     async fn jobs(&self, customer: Option<&CustomerName>, limit: u32) -> Result<Vec<JobReport>, StoreError>;
 
-    /// Failed items of stage 0 in order, from item `from`, at most `limit`.
+    /// Failed items of stage 0 in order, from item `from`, at most `limit`; of a job whose outputs were dropped only those of
+    /// units that were given up.
     async fn failed_items(&self, job: JobId, from: u64, limit: u32) -> Result<Vec<FailedItem>, StoreError>;
 
-    /// Output frames of the last stage in item order from item `from`, a page of about 4 MiB; empty at the end.
+    /// Output frames of the last stage in item order from item `from`, a page of about 4 MiB; empty at the end,
+    /// and where they were dropped.
     async fn outputs(&self, job: JobId, from: u64) -> Result<OutputPage, StoreError>;
 
     /// Ledger rows in order of recording, a page of at most `limit` after the row number `after`; each with its row number.

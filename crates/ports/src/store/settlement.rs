@@ -170,8 +170,12 @@ pub struct AssemblyView {
     pub items_chain: Option<OutputChain>,
     /// Item counts of stage 0 over what is assembled.
     pub items: ItemCounts,
-    /// Parts sent.
+    /// Parts so far, sent or withheld.
     pub parts: u32,
+    /// How many of them were sent: those before the first that was withheld.
+    pub parts_sent: u32,
+    /// Bytes and messages that wait in the outbox for the customer; of more than 10,001 messages only so many are counted.
+    pub unsent: Unsent,
     /// The next ended units of the stage in item order without a gap from `assembled`: first item, end, state, output frame.
     pub units: Vec<(u64, u64, UnitState, Vec<u8>)>,
     /// Sums over the job so far.
@@ -217,6 +221,15 @@ pub enum StageStep {
     },
 }
 
+/// What waits in the outbox for one customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unsent {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// What assembling decided.
 #[derive(Debug, Clone)]
 pub struct Assembly {
@@ -228,8 +241,13 @@ pub struct Assembly {
     pub items_chain: Option<OutputChain>,
     /// Item counts of stage 0 over what is assembled.
     pub items: ItemCounts,
-    /// Parts sent, including those of `replies`.
+    /// Parts so far, sent or withheld.
     pub parts: u32,
+    /// How many of them were sent, including those of `replies`.
+    pub parts_sent: u32,
+    /// The first part of each of the view's units that has an output, in the last stage: its first item, and the part's
+    /// number. If one is missing, the store numbers them all itself when parts are asked for.
+    pub numbered: Vec<(u64, u32)>,
     /// What follows.
     pub step: StageStep,
     /// Messages to the customer.
@@ -259,6 +277,11 @@ pub trait SettlementStore: Send + Sync {
 
     /// Claims up to `limit` unsent messages (about 16 MiB at most), oldest first, until `until`; never overtaking an earlier unsent message of the same customer.
     async fn claim_outbox(&self, now: Micros, until: Micros, limit: u32) -> Result<Vec<Outbox>, StoreError>;
+
+    /// Drops the outputs of up to `limit` jobs that ended before that time or whose outputs were released: nobody reads them
+    /// from the first moment on, and their rows are deleted step by step, as many as one call may. Returns of how many jobs
+    /// nothing is left.
+    async fn expire_results(&self, ended_before: Micros, now: Micros, limit: u32) -> Result<u32, StoreError>;
 
     /// Forgets sent messages, and gives back those that were refused, to be claimed again at that time.
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError>;

@@ -4,12 +4,19 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::blob::BlobEntry;
 use crate::input::{Axis, Input};
-use crate::job::{Certificate, Delivery, ItemCounts, JobState, Limits, UnitSizing};
+use crate::job::{Certificate, Delivery, EntryKind, ItemCounts, JobState, Limits, UnitSizing};
+use crate::money::Money;
 use crate::outcome::{Computed, OutcomeResult};
-use crate::reply::{FieldError, UsageSummary};
+use crate::problem::{Code, FieldError};
+use crate::quantity::Total;
+use crate::query::{Explanation, FailureCount, JobLine, LaneDepth, ResultsState};
+use crate::quote::{Basis, Estimate};
+use crate::reply::UsageSummary;
 use crate::unit::{Call, Items, Slice};
-use crate::{CustomerName, Digest, Fuel, HostId, JobId, MeterId, PoolName, ReplicaKey, UnitKey, Value};
+use crate::usage::{UsageRow, UsageTotal};
+use crate::{CustomerName, Digest, Fuel, HostId, JobId, MeterId, Micros, PoolName, ReplicaKey, UnitKey, Value};
 
 /// One line a message: type, MessagePack in hexadecimal, JSON.
 const SLICE: Slice = Slice { stage: 1, first: 64, end: 65 };
@@ -80,7 +87,7 @@ fn golden_messages_are_written_and_read_as_ever() {
     check(&spec());
     check(&CancelJob { job: job() });
     check(&Accepted { job: job(), items: 10_000_000 });
-    let mut problem = Problem::new(422, "invalid-job", "Job is not valid", "it has one mistake");
+    let mut problem = Problem::new(Code::InvalidJob, "it has one mistake");
     problem.errors.push(FieldError { pointer: "/quorum".into(), detail: "0 is not from 1 to 16".into() });
     check(&problem);
     let items = ItemCounts { submitted: 10, succeeded: 8, failed: 1, cancelled: 1 };
@@ -88,7 +95,13 @@ fn golden_messages_are_written_and_read_as_ever() {
     check(&Part { job: job(), part: 3, first: 12, output: vec![1, 0, 0, 0] });
     let certificate = Certificate { items, items_digest: Digest::of(b"1"), output_digest: Digest::of(b"2") };
     let usage = UsageSummary { units: 4, replicas: 9, fuel: Fuel::MAX, bytes: 1 << 40, compute_us: 1_234_567, wasted_us: 89 };
-    check(&Completed { job: job(), state: JobState::Completed, certificate, usage, parts: 4 });
+    let of_certificate = |certificate, withheld, cost| {
+        check(&Completed { job: job(), state: JobState::Completed, certificate, usage, parts: 4, withheld, cost });
+    };
+    of_certificate(certificate.clone(), false, None);
+    let cost = Money { amount: "0.5".parse().unwrap(), currency: "EUR".parse().unwrap() };
+    of_certificate(certificate, true, Some(cost));
+    check(&RegisterApp { app: Some(Digest::of(b"app")), module: None });
     check(&Work {
         replica: replica(),
         customer: CustomerName::new("acme").unwrap(),
@@ -111,9 +124,99 @@ fn golden_messages_are_written_and_read_as_ever() {
     check(&DropJob { job: job(), customer: CustomerName::new("acme").unwrap() });
     check(&GetBlob { digest: Digest::of(b"abc"), offset: 1 << 20, host: host() });
     check(&BlobPart { digest: Digest::of(b"abc"), offset: 0, size: Some(3), data: b"abc".to_vec() });
+    requests_and_their_answers();
     let golden = golden();
     let known: Vec<&str> = golden.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(KINDS.iter().all(|kind| known.contains(kind)), "every type of message has a golden line");
+}
+
+/// What customers ask beside submitting, with the answers.
+fn requests_and_their_answers() {
+    apps_and_blobs();
+    jobs_and_usage();
+    let (job, part, limit) = (job(), 2, 100);
+    check(&FetchResults { job, part, limit });
+    check(&ResultsFetched { job, parts: 2, next_part: Some(4), ended: false });
+    check(&ReleaseResults { job });
+    check(&ResultsReleased { job });
+    check(&PauseJob { job });
+    check(&ResumeJob { job });
+    let reasons = vec![Explanation { code: "computing".into(), detail: "2 replicas are computing".into() }];
+    let failures = vec![FailureCount { reason: "trap".into(), replicas: 3 }];
+    let lanes = vec![LaneDepth { lane: 0, ready: 2, workers: 1 }];
+    let (position, next_attempt_s, eta_s) = (Some(1), Some(0), Some(60));
+    check(&ExplainJob { job });
+    check(&JobExplained { job, reasons, position, lanes, live_hosts: 1, failures, next_attempt_s, eta_s });
+    check(&QuoteJob { job: spec() });
+    let fuel = Estimate { low: Fuel::ZERO, likely: Fuel::new(5).unwrap(), high: Fuel::MAX };
+    let money = |amount: &str| Money { amount: amount.parse().unwrap(), currency: "EUR".parse().unwrap() };
+    let cost = Some(Estimate { low: money("0"), likely: money("0.5"), high: money("12.25") });
+    let seconds = Some(Estimate { low: 1, likely: 60, high: 600 });
+    check(&Quoted { app: Digest::of(b"app"), items: 4, fuel, cost, seconds, basis: Basis::EarlierJobs, basis_items: 400 });
+}
+
+fn apps_and_blobs() {
+    let (digest, meter) = (Digest::of(b"abc"), MeterId::new("wasmtime-48-fuel").unwrap());
+    check(&RegisterApp { app: None, module: Some(b"\0asm".to_vec()) });
+    check(&AppRegistered { app: digest, entry: EntryKind::Command, meter, reduces: false, manifest: None });
+    check(&BlobStored { digest, size: 3, received: 3, whole: true });
+    check(&ListBlobs { after: Some(digest), limit: 10 });
+    let missing = vec![(1 << 20, 1 << 20)];
+    let entry =
+        BlobEntry { digest, size: 2 << 20, received: 1 << 20, whole: false, missing, begun_at_us: Micros(1_700_000_000_000_000) };
+    check(&BlobsListed { blobs: vec![entry], more: false, stored_bytes: 2 << 20, limit_bytes: 1 << 30 });
+    check(&DeleteBlob { digest });
+    check(&BlobDeleted { digest, freed_bytes: 3 });
+    check(&Refused(Problem::over(Code::StorageFull, 1 << 30, None, "your blobs take 1073741824 bytes")));
+}
+
+fn jobs_and_usage() {
+    let (job, at, state) = (job(), Micros(1_700_000_000_000_000), JobState::Running);
+    let items = ItemCounts { submitted: 10, succeeded: 8, failed: 1, cancelled: 0 };
+    check(&GetJobStatus { job });
+    check(&JobStatus {
+        job,
+        message_id: "m-1".into(),
+        state,
+        paused: true,
+        items,
+        stage: 0,
+        stage_items: 10,
+        units_open: 1,
+        units_valid: 3,
+        units_failed: 1,
+        usage: UsageSummary::default(),
+        cost: None,
+        eta_s: None,
+        parts: 3,
+        results: ResultsState::Kept,
+        results_until_us: None,
+        admitted_at_us: at,
+        ended_at_us: None,
+        deadline_at_us: Some(at),
+        certificate: None,
+    });
+    check(&ListJobs { state: Some(state), before: Some(job), limit: 5 });
+    let correlation_id = Some("order-7".to_owned());
+    let line = JobLine {
+        job,
+        message_id: "m-1".into(),
+        correlation_id,
+        state,
+        paused: false,
+        items,
+        admitted_at_us: at,
+        ended_at_us: None,
+    };
+    check(&JobsListed { jobs: vec![line], more: true });
+    let (pool, meter) = (PoolName::new("open").unwrap(), MeterId::new("wasmtime-48-fuel").unwrap());
+    let fuel = Fuel::new(123_456_789_012).unwrap();
+    check(&ReportUsage { period: "2026-11".into(), after: Some(7), limit: 100 });
+    let output = Digest::of(b"1");
+    let row = UsageRow { job, unit: 7, pool: pool.clone(), meter: meter.clone(), fuel, bytes: 4, output, recorded_at_us: at };
+    let (fuel, bytes) = (Total(u128::from(u64::MAX) * 2), Total(4));
+    let totals = vec![UsageTotal { pool, meter, units: 1, fuel, bytes, cost: None }];
+    check(&UsageReported { period: "2026-11".into(), rows: vec![row], next_after: Some(8), totals });
 }
 
 #[test]

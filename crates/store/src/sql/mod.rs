@@ -3,6 +3,7 @@
 mod row;
 mod value;
 
+use protocol::Digest;
 pub(crate) use row::Row;
 use sqlx::{Arguments as _, AssertSqlSafe};
 pub(crate) use value::{Value, values};
@@ -29,6 +30,11 @@ pub(crate) enum Lock<'a> {
     Customer(&'a str),
     /// Appending to the ledger: the order of numbers must be the order of commits, or a reader by pages misses rows.
     Ledger,
+    /// What a customer uploads: parts that arrive together must not pass its limit together, and none goes that a job
+    /// being admitted names. Taken after [`Self::Customer`] and before [`Self::Blob`].
+    Uploads(&'a str),
+    /// A blob's bytes and whose they are: they must not go while someone begins to rely on them.
+    Blob(Digest),
 }
 
 impl Tx {
@@ -54,10 +60,12 @@ impl Tx {
             return Ok(());
         }
         let (kind, name) = match lock {
-            Lock::Claims => (1_u8, ""),
-            Lock::Outbox => (2, ""),
-            Lock::Customer(name) => (3, name),
-            Lock::Ledger => (4, ""),
+            Lock::Claims => (1_u8, String::new()),
+            Lock::Outbox => (2, String::new()),
+            Lock::Customer(name) => (3, name.to_owned()),
+            Lock::Ledger => (4, String::new()),
+            Lock::Uploads(name) => (5, name.to_owned()),
+            Lock::Blob(digest) => (6, digest.to_string()),
         };
         let key = format!("offpeak {kind} {name}");
         self.all("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended($1, 0))", values![key]).await?;

@@ -28,6 +28,12 @@ impl From<i64> for Value {
     }
 }
 
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
         Self::Int(Some(int(value)))
@@ -81,21 +87,26 @@ impl From<Option<Fuel>> for Value {
     }
 }
 
+/// A text as both databases hold it: `PostgreSQL` has no NUL in texts, and a guest's reason may have one.
+fn text(value: String) -> String {
+    if value.contains('\0') { value.replace('\0', "\u{fffd}") } else { value }
+}
+
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+        Self::from(value.to_owned())
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(text(value)))
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(text))
     }
 }
 

@@ -233,6 +233,19 @@ impl Story {
         both!(self, usage_totals(&UsageFilter::default()));
         both!(self, activity(NOW, 1_000_000));
         both!(self, running(9));
+        let part = self.numbers.small(9);
+        both!(self, numbered_outputs(job, part));
+        both!(self, wait_facts(job));
+        both!(self, app_experience(&customer, self.sql.job(0).spec.app));
+        let state = [None, Some(JobState::Running), Some(JobState::Completed)][usize::try_from(part % 3).unwrap()];
+        both!(self, own_jobs(&customer, state, Some(job), 3));
+        if self.numbers.one_in(3) {
+            both!(self, pause_job(&customer, job, part > 4));
+        }
+        if self.numbers.one_in(9) {
+            both!(self, release_results(&customer, job, self.now));
+            both!(self, expire_results(Micros(NOW.0 + i64::from(part % 2)), self.now, 1));
+        }
         if self.numbers.one_in(5) {
             both!(self, request_cancel(&customer, job));
             both!(self, release_jobs("one"));
@@ -293,6 +306,13 @@ fn unit_end(unit: &UnitFacts, next: &mut u32, numbers: &mut Numbers) -> Option<U
     }
 }
 
+fn has_output(state: UnitState) -> bool {
+    match state {
+        UnitState::Valid | UnitState::Failed => true,
+        UnitState::Open | UnitState::Cancelled => false,
+    }
+}
+
 /// How a random aggregator goes on with a job.
 fn continuation(view: &AssemblyView, numbers: &mut Numbers) -> Assembly {
     let items = ItemCounts { succeeded: 1, ..view.items };
@@ -309,8 +329,12 @@ fn continuation(view: &AssemblyView, numbers: &mut Numbers) -> Assembly {
     let whole = assembled(view, step);
     let part = view.units.first().filter(|_| matches!(whole.step, StageStep::Stay) && numbers.one_in(3));
     let progress_at = numbers.one_in(2).then_some(NOW);
-    let parts = view.parts + 1;
-    Assembly { assembled: part.map_or(whole.assembled, |(_, end, _, _)| *end), parts, progress_at, ..whole }
+    let assembled = part.map_or(whole.assembled, |(_, end, _, _)| *end);
+    let outputs = view.units.iter().filter(|(_, end, state, _)| *end <= assembled && has_output(*state));
+    let numbered: Vec<(u64, u32)> = outputs.zip(view.parts..).map(|((first, ..), part)| (*first, part)).collect();
+    let parts = view.parts + if view.last_stage { u32::try_from(numbered.len()).unwrap() } else { 0 };
+    let parts_sent = if numbers.one_in(2) { parts } else { view.parts_sent };
+    Assembly { assembled, numbered, parts, parts_sent, progress_at, ..whole }
 }
 
 async fn tell(seed: u64) {
@@ -318,6 +342,9 @@ async fn tell(seed: u64) {
     let options = StoreOptions { clock: Arc::new(Still), ..StoreOptions::default() };
     let sql = World::new(Arc::new(sqlite(folder.path(), options).await));
     let memory = World::new(Arc::new(MemoryStore::new(Arc::new(Still))));
+    for world in [&sql, &memory] {
+        world.keep_app().await;
+    }
     let mut story = Story { sql, memory, numbers: Numbers(seed), seed, step: 0, now: NOW, jobs: Vec::new() };
     for step in 0..STEPS {
         story.step = step;

@@ -8,8 +8,11 @@
 
 mod agree;
 mod alone;
+mod claims;
 mod durable;
 mod load;
+mod old;
+mod outbox;
 mod speed;
 
 use std::path::Path;

@@ -15,6 +15,16 @@ impl AdmissionStore for MemoryStore {
         self.run("admit job", |state| state.admit(job, reply))
     }
 
+    async fn admitted(
+        &self,
+        customer: &CustomerName,
+        submission: &str,
+        submission_digest: Digest,
+    ) -> Result<Option<Admission>, StoreError> {
+        let submission = (customer.clone(), submission.to_owned());
+        self.run("find submission", |state| Ok(state.admitted(&submission, submission_digest)))
+    }
+
     async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
         self.run("write reply", |state| {
             state.outbox.write(reply);
@@ -44,22 +54,29 @@ impl State {
             return Err(Refused(format!("a job of {} items is beyond what the store counts: refuse it", job.items)));
         }
         let submission = (job.customer.clone(), job.submission.clone());
-        if let Some(known) = self.submissions.get(&submission).and_then(|id| self.jobs.get(id)) {
-            let known = &known.admitted;
-            return Ok(if known.submission_digest == job.submission_digest {
-                Admission::Known { job: known.id, items: known.items }
-            } else {
-                Admission::Conflict { job: known.id }
-            });
+        if let Some(known) = self.admitted(&submission, job.submission_digest) {
+            return Ok(known);
         }
         if self.jobs.contains_key(&job.id) {
             return Err(Refused(format!("job {} is there already, for another submission", job.id)));
         }
+        if let Some(digest) = job.spec.blobs().find(|digest| self.own_blob_size(&job.customer, *digest).is_none()) {
+            return Ok(Admission::NoBlob { digest });
+        }
+        self.see_customer(&job.customer, job.admitted_at);
         self.submissions.insert(submission, job.id);
         self.running.insert(job.id);
         self.jobs.insert(job.id, Job::new(job));
         self.outbox.write(reply);
         Ok(Admission::New)
+    }
+
+    /// What a submission was admitted as before.
+    fn admitted(&self, submission: &(CustomerName, String), submission_digest: Digest) -> Option<Admission> {
+        let known = &self.submissions.get(submission).and_then(|id| self.jobs.get(id))?.admitted;
+        let same = known.submission_digest == submission_digest;
+        let (job, items) = (known.id, known.items);
+        Some(if same { Admission::Known { job, items } } else { Admission::Conflict { job } })
     }
 
     fn request_cancel(&mut self, customer: &CustomerName, job: JobId) -> bool {

@@ -1,6 +1,6 @@
 //! Assembling: ended units in item order become parts, stages, and a job's end.
 
-use ports::store::{Assemble, Assembly, AssemblyView, JobProgress, ReplicaState, StageStep, UnitState};
+use ports::store::{Assemble, Assembly, AssemblyView, JobProgress, ReplicaState, StageStep, UnitState, Unsent};
 use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::{JobId, Micros, OutputChain};
 
@@ -21,7 +21,8 @@ impl State {
 
     pub(super) fn assemble(&mut self, id: JobId, max_units: u32, now: Micros, decide: Assemble) -> Result<Option<bool>, Refused> {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state == JobState::Running) else { return Ok(None) };
-        let (view, full) = job.assembly_view(max_units)?;
+        let unsent = self.outbox.unsent(&job.admitted.customer);
+        let (view, full) = job.assembly_view(max_units, unsent)?;
         let assembly = decide(&view);
         let next_stage = job.check_step(&assembly.step)?;
         let page_end = view.units.last().map_or(view.assembled, |(_, end, _, _)| *end);
@@ -29,6 +30,7 @@ impl State {
         let ending = view.job.ending.is_some() || matches!(assembly.step, StageStep::Cancel { .. });
         let more = ending || full || (left && assembly.assembled > view.assembled);
         job.advance(&assembly);
+        job.number(&assembly);
         job.to_assemble = more || left;
         let more = match assembly.step {
             StageStep::Stay => more,
@@ -56,7 +58,7 @@ impl State {
 
 impl Job {
     /// What assembling continues from, and whether there may be more units than it shows.
-    fn assembly_view(&self, max_units: u32) -> Result<(AssemblyView, bool), Refused> {
+    fn assembly_view(&self, max_units: u32, unsent: Unsent) -> Result<(AssemblyView, bool), Refused> {
         let (units, full) = self.ended_units(max_units);
         let units = units.iter().map(|unit| Ok((unit.first, unit.end, unit.result.state, unit.frame()?)));
         let view = AssemblyView {
@@ -69,6 +71,8 @@ impl Job {
             items_chain: self.items_chain,
             items: self.items,
             parts: self.parts,
+            parts_sent: self.parts_sent,
+            unsent,
             units: units.collect::<Result<_, Refused>>()?,
             sums: self.tally.sums,
             progress_at: self.progress_at,
@@ -114,7 +118,21 @@ impl Job {
         self.items_chain = assembly.items_chain.or(self.items_chain);
         self.items = ItemCounts { submitted: self.items.submitted, ..assembly.items };
         self.parts = assembly.parts;
+        self.parts_sent = assembly.parts_sent.min(assembly.parts);
         self.progress_at = assembly.progress_at.or(self.progress_at);
+    }
+
+    /// Units that are now assembled get the numbers of their first parts.
+    fn number(&mut self, assembly: &Assembly) {
+        if !self.last_stage {
+            return;
+        }
+        for (first, part) in &assembly.numbered {
+            let unit = self.by_item.get(&(self.tally.stage, *first)).and_then(|number| self.units.get_mut(number));
+            if let Some(unit) = unit.filter(|unit| unit.end <= assembly.assembled) {
+                unit.part = Some(*part);
+            }
+        }
     }
 
     /// The next stage begins: nothing of it is cut, measured or assembled.

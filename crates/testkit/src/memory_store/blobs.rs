@@ -1,6 +1,6 @@
 //! Blobs in parts, whole only once the digest over all parts was checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,11 +12,11 @@ use protocol::digest::DigestWriter;
 use super::MemoryStore;
 
 /// A part's size as a count of bytes.
-const PART: u64 = 1 << 20;
+pub(super) const PART: u64 = 1 << 20;
 const _: () = assert!(PART_BYTES == 1 << 20, "PART and PART_BYTES differ");
 
 /// Parts by where they begin.
-type Parts = BTreeMap<u64, Arc<[u8]>>;
+pub(super) type Parts = BTreeMap<u64, Arc<[u8]>>;
 
 /// All blobs.
 #[derive(Clone, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Blobs {
     parts: BTreeMap<(Digest, u64), Parts>,
     /// The sizes of blobs that are wholly there and checked.
     whole: BTreeMap<Digest, u64>,
+    /// What the grid itself wrote.
+    kept: BTreeSet<(Digest, u64)>,
 }
 
 #[async_trait]
@@ -46,7 +48,7 @@ impl BlobStore for MemoryStore {
 }
 
 /// Whether this is a part of a blob of that size.
-fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
+pub(super) fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
     let inside = offset < size || (size == 0 && offset == 0);
     let expected = size.saturating_sub(offset).min(PART);
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -56,6 +58,7 @@ fn is_part(size: u64, offset: u64, data: &[u8]) -> bool {
 impl Blobs {
     /// Keeps a part, and checks the digest with the last; `false` if it is another.
     fn put(&mut self, digest: Digest, size: u64, offset: u64, data: &[u8]) -> bool {
+        self.kept.insert((digest, size));
         if self.whole.get(&digest) == Some(&size) {
             return true;
         }
@@ -76,6 +79,33 @@ impl Blobs {
             self.parts.remove(&(digest, size));
         }
         right
+    }
+
+    /// The size of a whole blob.
+    pub(super) fn size(&self, digest: Digest) -> Option<u64> {
+        self.whole.get(&digest).copied()
+    }
+
+    /// Whether the grid itself wrote it.
+    pub(super) fn is_kept(&self, digest: Digest, size: u64) -> bool {
+        self.kept.contains(&(digest, size))
+    }
+
+    /// The part that begins there.
+    pub(super) fn part(&self, digest: Digest, size: u64, offset: u64) -> Option<&Arc<[u8]>> {
+        self.parts.get(&(digest, size))?.get(&offset)
+    }
+
+    /// Takes parts that were checked.
+    pub(super) fn adopt(&mut self, digest: Digest, size: u64, parts: Parts) {
+        self.parts.insert((digest, size), parts);
+        self.whole.insert(digest, size);
+    }
+
+    /// Drops a whole blob.
+    pub(super) fn drop(&mut self, digest: Digest, size: u64) {
+        self.parts.remove(&(digest, size));
+        self.whole.remove(&digest);
     }
 
     fn read(&self, digest: Digest, offset: u64, length: usize) -> Vec<u8> {

@@ -1,41 +1,65 @@
 //! Who dispatches which job: leases, and what is due under them.
 
-use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaState};
-use protocol::{JobId, Micros, UnitKey};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaState, in_turn, take_turns};
+use protocol::{CustomerName, JobId, Micros, UnitKey};
 
 use super::rows::{Job, Replica, Unit};
 use super::state::{State, rows};
 
-/// Every customer's weight, as the databases have it by default.
-const WEIGHT: u32 = 1;
 /// Up to how many due replicas of a job are counted: beyond any dispatch window.
 const MAX_DUE: usize = 10_000;
 
 impl State {
     pub(super) fn claim_jobs(&mut self, owner: &str, now: Micros, until: Micros, limit: u32) -> Vec<ClaimedJob> {
-        let (mut held, mut free) = (Vec::new(), Vec::new());
-        for (id, job) in self.running().filter(|(_, job)| job.is_worth_claiming(now)) {
-            match &job.lease {
-                Some((holder, _)) if holder == owner => held.push(id),
-                Some((_, ends)) if *ends > now => {}
-                Some(_) | None => free.push(id),
-            }
-        }
-        held.truncate(rows(limit));
-        free.truncate(rows(limit).saturating_sub(held.len()));
+        let chosen = self.choose(owner, now, until, limit);
         // A lease is renewed when half of it is gone.
         let renew_before = Micros(now.0.saturating_add(until.0.saturating_sub(now.0) / 2));
-        let mut claimed: Vec<JobId> = held.into_iter().chain(free).collect();
-        claimed.sort_unstable();
-        let mut jobs = Vec::new();
-        for id in claimed {
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
-            if job.lease.as_ref().is_none_or(|(holder, ends)| holder != owner || *ends < renew_before) {
-                job.lease = Some((owner.to_owned(), until));
+        let full = chosen.len() >= rows(limit);
+        for (id, job) in &mut self.jobs {
+            let held = job.lease.as_ref().filter(|(holder, _)| holder == owner);
+            match (chosen.contains(id), held) {
+                (true, Some((_, ends))) if *ends >= renew_before => {}
+                (true, _) => job.lease = Some((owner.to_owned(), until)),
+                (false, Some(_)) if full => job.lease = None,
+                (false, _) => {}
             }
-            jobs.push(job.claimed(now));
         }
-        jobs
+        chosen.iter().filter_map(|id| self.jobs.get(id)).map(|job| self.claimed(job, now)).collect()
+    }
+
+    /// The jobs that it is the owner's turn to hold.
+    fn choose(&self, owner: &str, now: Micros, until: Micros, limit: u32) -> BTreeSet<JobId> {
+        let mut worth: BTreeMap<&CustomerName, Vec<(Reverse<i8>, JobId)>> = BTreeMap::new();
+        for (id, job) in self.running() {
+            let own = worth.entry(&job.admitted.customer).or_default();
+            let others = job.lease.as_ref().is_some_and(|(holder, ends)| holder != owner && *ends > now);
+            if job.is_worth_claiming(now) && !others {
+                own.push((Reverse(job.admitted.spec.priority), id));
+            }
+        }
+        let mut found: Vec<Vec<JobId>> = Vec::new();
+        for group in in_turn(worth.into_values().collect(), limit, now, until).chunks_mut(rows(limit).max(1)) {
+            for own in group {
+                own.sort_unstable();
+                found.push(own.iter().map(|(_, id)| *id).collect());
+            }
+            if found.iter().map(Vec::len).sum::<usize>() >= rows(limit) {
+                break;
+            }
+        }
+        take_turns(&found, limit).into_iter().collect()
+    }
+
+    /// A job as who dispatches it sees it.
+    fn claimed(&self, job: &Job, now: Micros) -> ClaimedJob {
+        let claimed = job.claimed(now);
+        let (weight, limits) = self.terms(&claimed.customer);
+        let of_customer = self.running().filter(|(_, job)| job.admitted.customer == claimed.customer);
+        let sent = u32::try_from(of_customer.map(|(_, job)| job.sent.len()).sum::<usize>()).unwrap_or(u32::MAX);
+        ClaimedJob { weight, customer_units_left: limits.units.saturating_sub(sent), ..claimed }
     }
 
     pub(super) fn release_jobs(&mut self, owner: &str) {
@@ -59,10 +83,10 @@ impl State {
 
 impl Job {
     /// Whether there is something to cut or to send.
-    fn is_worth_claiming(&self, now: Micros) -> bool {
+    pub(super) fn is_worth_claiming(&self, now: Micros) -> bool {
         let late = self.admitted.deadline_at.is_some_and(|deadline| deadline <= now);
         let work = self.cursor.0 < self.stage_items || self.due_by(now).next().is_some();
-        self.ending.is_none() && !self.cancel_requested && !late && work
+        self.ending.is_none() && !self.cancel_requested && !self.paused && !late && work
     }
 
     /// Replicas that are due at that time.
@@ -70,13 +94,14 @@ impl Job {
         self.due.range(..=(now, u32::MAX, u16::MAX))
     }
 
+    /// The job without what its customer's other jobs and terms add.
     fn claimed(&self, now: Micros) -> ClaimedJob {
         let admitted = &*self.admitted;
         let (item, byte) = self.cursor;
         ClaimedJob {
             id: admitted.id,
             customer: admitted.customer.clone(),
-            weight: WEIGHT,
+            weight: 1,
             spec: admitted.spec.clone(),
             brief: admitted.brief,
             traceparent: admitted.traceparent.clone(),
@@ -86,6 +111,7 @@ impl Job {
             cursor: Cursor { stage: self.tally.stage, item, byte, unit: self.tally.next_unit },
             progress: self.tally.progress,
             due: u32::try_from(self.due_by(now).take(MAX_DUE).count()).unwrap_or(u32::MAX),
+            customer_units_left: 0,
             admitted_at: admitted.admitted_at,
         }
     }

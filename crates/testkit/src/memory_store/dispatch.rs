@@ -49,6 +49,11 @@ impl DispatchStore for MemoryStore {
     }
 }
 
+/// Why a replica is lost: nothing came of it.
+const SILENT: &str = "no answer by its deadline";
+/// Why a replica is lost: all that the broker held is.
+const FORGOTTEN: &str = "lost with the broker's queues";
+
 impl State {
     fn dispatch(&mut self, step: &Dispatch) -> Result<bool, Refused> {
         if step.cursors.iter().any(|cursor| self.has_moved(cursor)) {
@@ -131,7 +136,7 @@ impl State {
         });
         let lost: Vec<ReplicaKey> = sent.take(rows(limit)).collect();
         for key in &lost {
-            self.lose(*key);
+            self.lose(*key, if everything { FORGOTTEN } else { SILENT });
         }
         for key in &lost {
             self.add_further(key.unit_key(), now);
@@ -139,9 +144,12 @@ impl State {
         u32::try_from(lost.len()).unwrap_or(u32::MAX)
     }
 
-    fn lose(&mut self, key: ReplicaKey) {
+    fn lose(&mut self, key: ReplicaKey, reason: &str) {
         if let Some(job) = self.jobs.get_mut(&key.job) {
-            job.change(key.unit, key.replica, |replica| replica.facts.state = ReplicaState::Lost);
+            job.change(key.unit, key.replica, |replica| {
+                replica.facts.state = ReplicaState::Lost;
+                replica.reason = Some(reason.to_owned());
+            });
         }
     }
 

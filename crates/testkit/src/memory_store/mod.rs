@@ -8,6 +8,7 @@ mod admission;
 mod assemble;
 mod blobs;
 mod claim;
+mod customers;
 mod dispatch;
 mod fault;
 mod inspect;
@@ -15,10 +16,12 @@ mod ledger;
 mod outbox;
 mod outputs;
 mod report;
+mod requests;
 mod rows;
 mod settle;
 mod settlement;
 mod state;
+mod uploads;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

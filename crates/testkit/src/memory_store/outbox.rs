@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ports::store::{Outbox, OutboxMessage};
+use ports::store::{Outbox, OutboxMessage, Unsent};
 use protocol::{CustomerName, Micros};
 
 use super::state::rows;
 
 /// About how many bytes of bodies are claimed at once.
 const CLAIM_BYTES: usize = 16 << 20;
+/// Up to how many messages what waits for a customer is counted.
+const MAX_UNSENT: usize = 10_001;
 
 /// Messages that wait, and those that ever did.
 #[derive(Clone, Default)]
@@ -40,6 +42,15 @@ impl Messages {
         self.written.push(Arc::clone(&message));
         let number = i64::try_from(self.written.len()).unwrap_or(i64::MAX);
         self.waiting.insert(number, Waiting { message, held_until: Micros(0) });
+    }
+
+    /// What waits for a customer, counted up to a bound.
+    pub(super) fn unsent(&self, customer: &CustomerName) -> Unsent {
+        let bodies = self.waiting.values().filter(|row| row.message.customer == *customer).map(|row| row.message.body.len());
+        bodies.take(MAX_UNSENT).fold(Unsent::default(), |unsent, bytes| Unsent {
+            messages: unsent.messages + 1,
+            bytes: unsent.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)),
+        })
     }
 
     /// How many wait.

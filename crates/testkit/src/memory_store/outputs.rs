@@ -16,13 +16,15 @@ const PAGE_UNITS: usize = 1_000;
 
 impl State {
     pub(super) fn stage_outputs(&self, job: JobId, stage: u8, first: u64, end: u64) -> Result<OutputPage, Refused> {
-        let Some(job) = self.jobs.get(&job) else { return Ok(Vec::new()) };
+        let Some(job) = self.jobs.get(&job).filter(|job| job.results_gone_at.is_none()) else { return Ok(Vec::new()) };
         let units = job.units_from(stage, first).take_while(|unit| unit.first < end);
         units.filter(|unit| unit.has_frame()).map(page_row).collect()
     }
 
     pub(super) fn outputs(&self, job: JobId, from: u64) -> Result<OutputPage, Refused> {
-        let Some(job) = self.jobs.get(&job).filter(|job| job.last_stage) else { return Ok(Vec::new()) };
+        let Some(job) = self.jobs.get(&job).filter(|job| job.last_stage && job.results_gone_at.is_none()) else {
+            return Ok(Vec::new());
+        };
         // While the job runs, only what is assembled is there without a gap.
         let end = if job.state == JobState::Running { job.assembled } else { u64::MAX };
         let units = job.units_from(job.tally.stage, from).filter(|unit| unit.has_frame() && unit.end <= end);
@@ -34,7 +36,9 @@ impl State {
     pub(super) fn failed_items(&self, job: JobId, from: u64, limit: u32) -> Result<Vec<FailedItem>, Refused> {
         let Some(job) = self.jobs.get(&job) else { return Ok(Vec::new()) };
         let mut failed = Vec::new();
-        for unit in job.units_from(0, from).filter(|unit| unit.result.failed_items > 0) {
+        // A valid unit's failures are said in its output alone.
+        let known = |unit: &&Unit| job.results_gone_at.is_none() || unit.result.state == UnitState::Failed;
+        for unit in job.units_from(0, from).filter(|unit| unit.result.failed_items > 0).filter(known) {
             if failed.len() >= rows(limit) {
                 break;
             }
@@ -47,7 +51,7 @@ impl State {
 
 impl Job {
     /// The units of a stage in item order, from the one that holds or follows that item.
-    fn units_from(&self, stage: u8, item: u64) -> impl Iterator<Item = &Unit> {
+    pub(super) fn units_from(&self, stage: u8, item: u64) -> impl Iterator<Item = &Unit> {
         // Units do not overlap, so the one that holds the item is the last that begins at or before it.
         let before = self.by_item.range((stage, 0)..=(stage, item)).next_back();
         let start = before.map_or((stage, item), |(place, _)| *place);

@@ -9,11 +9,13 @@ use protocol::{Micros, OutputChain, UnitKey};
 
 /// A job.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "a row: each is a column of its own, and any may be set with any other")]
 pub(super) struct Job {
     /// What never changes.
     pub(super) admitted: Arc<NewJob>,
     pub(super) state: JobState,
     pub(super) cancel_requested: bool,
+    pub(super) paused: bool,
     /// How it will end before its time.
     pub(super) ending: Option<JobState>,
     /// Whether something happened that assembling has not yet seen.
@@ -30,9 +32,13 @@ pub(super) struct Job {
     /// Counts of stage 0 over what is assembled.
     pub(super) items: ItemCounts,
     pub(super) parts: u32,
+    /// Those before the first that was withheld.
+    pub(super) parts_sent: u32,
     pub(super) progress_at: Option<Micros>,
     /// When and with what proof it ended.
     pub(super) ended: Option<(Micros, Certificate)>,
+    /// Since when its outputs are no longer to be read.
+    pub(super) results_gone_at: Option<Micros>,
     /// Who dispatches it, and until when.
     pub(super) lease: Option<(String, Micros)>,
     pub(super) units: BTreeMap<u32, Unit>,
@@ -63,6 +69,8 @@ pub(super) struct Unit {
     pub(super) end: u64,
     pub(super) bytes: (u64, u64),
     pub(super) result: UnitResult,
+    /// The number of its first part, once it is assembled in the last stage.
+    pub(super) part: Option<u32>,
     pub(super) replicas: BTreeMap<u16, Replica>,
 }
 
@@ -84,6 +92,8 @@ pub(super) struct Replica {
     pub(super) facts: ReplicaFacts,
     pub(super) not_before: Micros,
     pub(super) deadline: Micros,
+    /// Why it failed, was lost or given back.
+    pub(super) reason: Option<String>,
 }
 
 impl Job {
@@ -92,6 +102,7 @@ impl Job {
         Self {
             state: JobState::Running,
             cancel_requested: false,
+            paused: false,
             ending: None,
             to_assemble: admitted.items == 0,
             stage_items: admitted.items,
@@ -103,8 +114,10 @@ impl Job {
             items_chain: None,
             items: ItemCounts { submitted: admitted.items, ..ItemCounts::default() },
             parts: 0,
+            parts_sent: 0,
             progress_at: None,
             ended: None,
+            results_gone_at: None,
             lease: None,
             units: BTreeMap::new(),
             by_item: BTreeMap::new(),
@@ -147,6 +160,7 @@ impl Job {
             end: new.end,
             bytes: new.bytes,
             result: UnitResult::open(),
+            part: None,
             replicas: BTreeMap::new(),
         };
         self.units.insert(new.key.unit, unit);
@@ -210,6 +224,6 @@ impl UnitResult {
 impl Replica {
     fn due(replica: u16, not_before: Micros) -> Self {
         let facts = ReplicaFacts { replica, lane: None, state: ReplicaState::Due, host: None, vote: None };
-        Self { facts, not_before, deadline: Micros(0) }
+        Self { facts, not_before, deadline: Micros(0), reason: None }
     }
 }

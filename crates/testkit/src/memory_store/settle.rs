@@ -30,6 +30,10 @@ impl SettlementStore for MemoryStore {
         self.run("claim outbox", |state| Ok(state.outbox.claim(now, until, limit)))
     }
 
+    async fn expire_results(&self, ended_before: Micros, now: Micros, limit: u32) -> Result<u32, StoreError> {
+        self.run("expire results", |state| Ok(state.expire_results(ended_before, now, limit)))
+    }
+
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
         self.run("settle outbox", |state| {
             state.outbox.settle(sent, refused, again);

@@ -9,7 +9,7 @@ use protocol::{JobId, Micros, ReplicaKey, UnitKey};
 
 use super::fault::Refused;
 use super::rows::{Replica, Tally, UnitResult};
-use super::state::{State, held, sum};
+use super::state::{State, held, sum, text};
 
 /// Collects what one settlement changes, judged by the view, and writes it.
 pub(super) struct Writer<'a> {
@@ -48,7 +48,7 @@ impl<'a> Writer<'a> {
     /// Notes all that the settlement may change.
     pub(super) fn judge(&mut self, settlement: Settlement) -> Result<(), Refused> {
         for end in settlement.replicas {
-            self.end_replica(end);
+            self.end_replica(ReplicaEnd { reason: end.reason.map(text), ..end });
         }
         self.due = settlement.due.into_iter().filter(|(key, _)| self.open(key.unit_key()).is_some()).collect();
         for settled in settlement.units {
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
                 // Its host and vote stay as they were recorded.
                 let noted = self.replicas.remove(&end.key);
                 let kept = noted.unwrap_or(ReplicaEnd { host: None, vote: None, ..end.clone() });
-                self.replicas.insert(end.key, ReplicaEnd { state: end.state, ..kept });
+                self.replicas.insert(end.key, ReplicaEnd { state: end.state, reason: end.reason, ..kept });
             }
             ReplicaState::Computed | ReplicaState::Failed | ReplicaState::Interrupted => {}
         }
@@ -108,6 +108,7 @@ impl<'a> Writer<'a> {
                 Ended::As(UnitResult { state: UnitState::Valid, failed_items, output_bytes, reason: None, frame })
             }
             UnitEnd::Failed { reason } => {
+                let reason = text(reason);
                 if unit.stage == 0 {
                     tally.sums.items_failed = sum(tally.sums.items_failed, items);
                 }
@@ -237,6 +238,7 @@ fn end_as(replica: &mut Replica, end: ReplicaEnd) {
     facts.state = end.state;
     facts.host = end.host.or(facts.host.take());
     facts.vote = end.vote.or(facts.vote.take());
+    replica.reason = end.reason;
 }
 
 fn change(state: &mut State, key: ReplicaKey, change: impl FnOnce(&mut Replica)) {

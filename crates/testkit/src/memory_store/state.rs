@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ports::store::AppRecord;
+use protocol::customer::CustomerRecord;
 use protocol::usage::Usage;
 use protocol::{CustomerName, Digest, JobId};
 
 use super::blobs::Blobs;
 use super::outbox::Messages;
 use super::rows::Job;
+use super::uploads::Upload;
 
 /// The store's tables.
 #[derive(Clone, Default)]
@@ -20,6 +22,8 @@ pub(super) struct State {
     /// Verdicts by app and generation.
     pub(super) apps: BTreeMap<(Digest, String), AppRecord>,
     pub(super) blobs: Blobs,
+    pub(super) customers: BTreeMap<CustomerName, CustomerRecord>,
+    pub(super) uploads: BTreeMap<(CustomerName, Digest), Upload>,
     /// Row `n` has the number `n + 1`; rows are appended only.
     pub(super) ledger: Vec<Usage>,
     pub(super) outbox: Messages,
@@ -40,6 +44,11 @@ pub(super) fn held(count: u64) -> u64 {
 /// A sum of counts, held likewise.
 pub(super) fn sum(a: u64, b: u64) -> u64 {
     held(a.saturating_add(b))
+}
+
+/// A text as the databases hold it: without NUL.
+pub(super) fn text(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// How many rows at most.

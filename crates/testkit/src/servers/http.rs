@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one answer may take: longer than RabbitMQ waits by itself for a vhost to run on every node, which is 45 s.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The most of an answer that is kept; only its status and an error text matter.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;

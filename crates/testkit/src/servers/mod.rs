@@ -5,15 +5,18 @@
 //! test process starts its own when first asked. Tests stay apart by a fresh vhost or database each. A test that
 //! kills, blocks or reconfigures a server starts one for itself with [`RabbitMq::start`] or [`Postgres::start`].
 
+mod address;
 mod http;
 mod postgres;
 mod rabbitmq;
 mod supervisor;
+mod tls;
 
 use std::sync::OnceLock;
 
+pub use address::RabbitAddress;
 pub use postgres::{Durability, Postgres, PostgresAddress, psql};
-pub use rabbitmq::{RabbitAddress, RabbitMq};
+pub use rabbitmq::RabbitMq;
 
 /// Names the shared RabbitMQ: `amqp://user:password@host:port`.
 pub const AMQP_URL: &str = "OFFPEAK_TEST_AMQP_URL";

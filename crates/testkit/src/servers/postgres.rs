@@ -7,14 +7,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::rabbitmq::unique;
+use super::address::unique;
 use super::supervisor::{Recipe, Supervised, free_port, output, scratch, search_path};
 
 /// Where packages put the server's programs, one folder a version.
 const VERSIONS: [&str; 2] = ["/usr/lib/postgresql", "/usr/pgsql"];
 
 /// A server starts in under a second on an idle machine; recovery after a kill and a crowded machine take longer.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+const START_PATIENCE: Duration = Duration::from_mins(2);
 
 /// A port found free may be taken by someone else before the server binds it.
 const START_TRIES: usize = 3;

@@ -1,16 +1,15 @@
-//! A private RabbitMQ node, and the address of any.
+//! A private RabbitMQ node, or a cluster of them.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::http::Endpoint;
+use super::address::RabbitAddress;
 use super::supervisor::{Recipe, Supervised, accepts, free_port, installed, output, scratch, search_path};
+use super::tls::Tls;
 
 /// Where packages put the broker's own scripts; the wrappers in `sbin` change the user and the folders.
 const SCRIPTS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
@@ -27,122 +26,6 @@ const START_TRIES: usize = 3;
 
 /// How often an alarm is looked for; each look takes about a second by itself.
 const ALARM_LOOKS: usize = 30;
-
-/// Makes the vhosts of one process differ.
-static NEXT_VHOST: AtomicU32 = AtomicU32::new(0);
-
-/// Where a RabbitMQ is: enough to connect and to make vhosts.
-#[derive(Debug, Clone)]
-pub struct RabbitAddress {
-    /// `amqp://user:password@host:port`, without a vhost.
-    base: String,
-    /// What the URL had after the host: the encoded name of the default vhost, or nothing.
-    default_vhost: String,
-    management: Endpoint,
-}
-
-impl RabbitAddress {
-    /// Takes a URL apart; without a `management` URL it is port 15672 of the same host and login.
-    pub fn new(url: &str, management: Option<&str>) -> Self {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
-        let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, host) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
-        let host_only = host.rsplit_once(':').map_or(host, |(host, _port)| host);
-        let by_default = format!("http://{login}@{host_only}:15672");
-        Self {
-            base: format!("{scheme}://{login}@{host}"),
-            default_vhost: vhost.to_owned(),
-            management: Endpoint::parse(management.unwrap_or(&by_default)),
-        }
-    }
-
-    /// The URL of the default vhost.
-    pub fn url(&self) -> String {
-        if self.default_vhost.is_empty() {
-            return self.base.clone();
-        }
-        format!("{}/{}", self.base, self.default_vhost)
-    }
-
-    /// The port of AMQP.
-    pub fn port(&self) -> u16 {
-        self.base.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(5672)
-    }
-
-    /// The URL of the management HTTP side.
-    pub fn management_url(&self) -> String {
-        self.management.url()
-    }
-
-    /// Makes a fresh vhost, in whose name `name` stands, and returns its URL.
-    ///
-    /// # Panics
-    /// When the management side refuses or is not there.
-    pub fn vhost(&self, name: &str) -> String {
-        self.try_vhost(name)
-            .unwrap_or_else(|problem| panic!("cannot make a vhost, is {} right? {problem}", super::MANAGEMENT_URL))
-    }
-
-    fn try_vhost(&self, name: &str) -> Result<String, String> {
-        let number = NEXT_VHOST.fetch_add(1, Ordering::Relaxed);
-        let vhost = format!("{}-{}-{number}", plain(name), unique());
-        // A cluster that has just formed may take longer than one question waits; asking again is harmless.
-        let mut made = self.make_vhost(&vhost);
-        for _again in 0..4 {
-            if made.is_ok() {
-                break;
-            }
-            made = self.make_vhost(&vhost);
-        }
-        made?;
-        Ok(format!("{}/{vhost}", self.base))
-    }
-
-    /// Sets a policy, as JSON, in the vhost of a URL.
-    ///
-    /// # Panics
-    /// When the management side refuses or is not there.
-    pub fn set_policy(&self, url: &str, name: &str, policy: &str) {
-        let vhost = url.rsplit('/').next().unwrap_or_default();
-        self.api("PUT", &format!("/api/policies/{vhost}/{name}"), policy).unwrap_or_else(|problem| panic!("{problem}"));
-    }
-
-    /// Makes a vhost of exactly that name, empty, with every right for the login of this address.
-    pub fn make_vhost(&self, vhost: &str) -> Result<(), String> {
-        self.api("PUT", &format!("/api/vhosts/{vhost}"), "{}")?;
-        let login = self.base.split_once("://").map_or("", |(_, rest)| rest);
-        let user = login.split(':').next().unwrap_or("guest");
-        let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
-        self.api("PUT", &format!("/api/permissions/{vhost}/{user}"), everything).map(drop)
-    }
-
-    /// Asks the management side, and returns the text of its answer.
-    pub fn api(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
-        match self.management.request(method, path, body)? {
-            (200..=299, text) => Ok(text),
-            (status, text) => Err(format!("{method} {path} answered {status}: {text}")),
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        let api = self.management.request("GET", "/api/overview", "");
-        matches!(api, Ok((200, _))) && self.speaks_amqp()
-    }
-
-    /// Whether the broker answers a protocol header with its `connection.start`.
-    fn speaks_amqp(&self) -> bool {
-        use std::io::{Read, Write};
-        let host = self.base.rsplit_once('@').map_or("", |(_, host)| host);
-        let Ok(mut stream) = TcpStream::connect(host) else {
-            return false;
-        };
-        let mut first = [0; 1];
-        stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
-            && stream.write_all(b"AMQP\x00\x00\x09\x01").is_ok()
-            && stream.read_exact(&mut first).is_ok()
-            && first == [1]
-    }
-}
 
 /// What the nodes of one cluster share: the daemon that knows their names, and the folder with their secret.
 #[derive(Debug)]
@@ -181,6 +64,7 @@ pub struct RabbitMq {
     names: Arc<Names>,
     scripts: PathBuf,
     env: Vec<(&'static str, String)>,
+    tls: Option<Tls>,
 }
 
 impl RabbitMq {
@@ -189,10 +73,22 @@ impl RabbitMq {
     /// # Panics
     /// When RabbitMQ is not installed or does not start.
     pub fn start() -> Self {
+        Self::started(|| Self::try_start(0, Arc::new(Names::start()?), false))
+    }
+
+    /// Starts a node that listens for TLS as well, with a certificate by an authority that nobody knows.
+    ///
+    /// # Panics
+    /// When RabbitMQ or openssl is not installed or does not start.
+    pub fn start_with_tls() -> Self {
+        Self::started(|| Self::try_start(0, Arc::new(Names::start()?), true))
+    }
+
+    fn started<T>(start: impl Fn() -> Result<T, String>) -> T {
         let mut problem = String::new();
         for _ in 0..START_TRIES {
-            match Names::start().and_then(|names| Self::try_start(0, Arc::new(names))) {
-                Ok(server) => return server,
+            match start() {
+                Ok(started) => return started,
                 Err(failed) => problem = failed,
             }
         }
@@ -204,20 +100,20 @@ impl RabbitMq {
     /// # Panics
     /// When RabbitMQ is not installed or does not start.
     pub fn cluster(nodes: usize) -> Vec<Self> {
-        let started = Names::start().and_then(|names| {
-            let names = Arc::new(names);
-            (0..nodes).map(|number| Self::try_start(number, Arc::clone(&names))).collect::<Result<Vec<_>, _>>()
-        });
-        started.unwrap_or_else(|problem| panic!("no cluster of RabbitMQ for the tests: {problem}"))
+        Self::started(|| {
+            let names = Arc::new(Names::start()?);
+            (0..nodes).map(|number| Self::try_start(number, Arc::clone(&names), false)).collect()
+        })
     }
 
     /// Starts a node; one that is not the first joins it.
-    fn try_start(number: usize, names: Arc<Names>) -> Result<Self, String> {
+    fn try_start(number: usize, names: Arc<Names>, with_tls: bool) -> Result<Self, String> {
         let scripts = installed(&SCRIPTS).ok_or(MISSING)?;
         let folder = scratch("rabbitmq")?;
         let [amqp, management, distribution] = [free_port()?, free_port()?, free_port()?];
         let env = environment(&folder, &names, &node_name(number), distribution);
-        write_settings(&folder, [amqp, management, free_port()?], number)?;
+        let tls = if with_tls { Some(Tls::make(&folder, free_port()?)?) } else { None };
+        write_settings(&folder, [amqp, management, free_port()?], number, tls.as_ref())?;
 
         let server = Self {
             address: RabbitAddress::new(
@@ -234,9 +130,16 @@ impl RabbitMq {
             names,
             scripts,
             env,
+            tls,
         };
-        server.node.start(START_PATIENCE, || server.address.is_up())?;
+        server.begin()?;
         Ok(server)
+    }
+
+    /// Starts the node, and waits until it serves and its boot is over.
+    fn begin(&self) -> Result<(), String> {
+        self.node.start(START_PATIENCE, || self.address.is_up())?;
+        self.try_rabbitmqctl(&["await_startup"]).map(drop)
     }
 
     /// Where it is.
@@ -257,6 +160,14 @@ impl RabbitMq {
         self.address.vhost(name)
     }
 
+    /// A URL of this node for TLS instead, and the file of the authority that clients must be told of; none without TLS.
+    pub fn over_tls(&self, url: &str) -> Option<(String, &Path)> {
+        let tls = self.tls.as_ref()?;
+        let url =
+            url.replacen("amqp://", "amqps://", 1).replacen(&format!(":{}", self.address.port()), &format!(":{}", tls.port), 1);
+        Some((url, &tls.authority))
+    }
+
     /// The process id of the node, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.node.pid()
@@ -267,10 +178,14 @@ impl RabbitMq {
     /// # Panics
     /// When the command fails.
     pub fn rabbitmqctl(&self, args: &[&str]) -> String {
+        self.try_rabbitmqctl(args).unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    fn try_rabbitmqctl(&self, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new(self.scripts.join("rabbitmqctl"));
         command.env_clear().envs(self.env.clone()).arg("--quiet").args(args);
         let what = format!("rabbitmqctl {}", args.join(" "));
-        output(&what, &mut command).unwrap_or_else(|problem| panic!("{problem}"))
+        output(&what, &mut command)
     }
 
     /// Imports a definitions file.
@@ -312,7 +227,7 @@ impl RabbitMq {
     pub fn restart(&self) {
         let started = self.epmd_is_up().and_then(|()| {
             self.node.stop()?;
-            self.node.start(START_PATIENCE, || self.address.is_up())
+            self.begin()
         });
         started.unwrap_or_else(|problem| panic!("{problem}"));
     }
@@ -350,7 +265,8 @@ fn node_name(number: usize) -> String {
     format!("offpeak-test-{number}@localhost")
 }
 
-fn write_settings(folder: &Path, [amqp, management, prometheus]: [u16; 3], number: usize) -> Result<(), String> {
+fn write_settings(folder: &Path, ports: [u16; 3], number: usize, tls: Option<&Tls>) -> Result<(), String> {
+    let [amqp, management, prometheus] = ports;
     let mut settings = String::new();
     let mut values = vec![
         ("listeners.tcp.1", format!("127.0.0.1:{amqp}")),
@@ -362,6 +278,12 @@ fn write_settings(folder: &Path, [amqp, management, prometheus]: [u16; 3], numbe
         values.push(("cluster_formation.peer_discovery_backend", "classic_config".to_owned()));
         values.push(("cluster_formation.classic_config.nodes.1", node_name(0)));
         values.push(("cluster_formation.classic_config.nodes.2", node_name(number)));
+    }
+    if let Some(tls) = tls {
+        values.push(("listeners.ssl.1", format!("127.0.0.1:{}", tls.port)));
+        values.push(("ssl_options.cacertfile", text(&tls.authority)));
+        values.push(("ssl_options.certfile", text(&tls.certificate)));
+        values.push(("ssl_options.keyfile", text(&tls.key)));
     }
     for (key, value) in values {
         writeln!(settings, "{key} = {value}").map_err(|error| error.to_string())?;
@@ -378,17 +300,4 @@ fn write_settings(folder: &Path, [amqp, management, prometheus]: [u16; 3], numbe
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// The letters, digits and hyphens of a name, which need no encoding in a URL.
-fn plain(name: &str) -> String {
-    let fits = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '-' };
-    name.chars().take(60).map(fits).collect()
-}
-
-/// Tells runs apart on a server that outlives them: process id and start of the epoch in microseconds.
-#[expect(clippy::disallowed_methods, reason = "a name for a throw-away vhost or database, no decision")]
-pub(super) fn unique() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", std::process::id(), since.as_micros())
 }

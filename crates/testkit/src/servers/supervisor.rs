@@ -1,6 +1,7 @@
 //! One server process that never outlives the test process, whichever way that ends.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -18,6 +19,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How much of a server's console a failure message quotes.
 const QUOTED_LINES: usize = 25;
+
+/// Where ports for servers are looked for: below those that systems give to outgoing connections, one of which could have the
+/// port of a server that is killed and started again.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many ports are tried; more are never taken in a row.
+const PORT_TRIES: usize = 100;
 
 /// Makes folder names of one process differ.
 static NEXT_SCRATCH: AtomicU32 = AtomicU32::new(0);
@@ -173,10 +181,17 @@ pub(super) fn scratch(name: &str) -> Result<PathBuf, String> {
 
 /// A TCP port of loopback that was free a moment ago.
 pub(super) fn free_port() -> Result<u16, String> {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("no free port on loopback: {error}"))
+    let mut problem = String::new();
+    for _ in 0..PORT_TRIES {
+        // By chance, so that test processes that begin together do not go for the same.
+        let chance = u16::try_from(RandomState::new().hash_one(()) >> 48).unwrap_or_default();
+        let port = PORTS.start + chance % (PORTS.end - PORTS.start);
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_free) => return Ok(port),
+            Err(error) => problem = format!("{port}: {error}"),
+        }
+    }
+    Err(format!("no free port on loopback: {problem}"))
 }
 
 /// Runs a command to its end and returns what it printed.

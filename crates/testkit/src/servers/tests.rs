@@ -52,6 +52,20 @@ fn a_private_rabbitmq_keeps_its_vhosts_over_a_kill_and_ends_with_its_owner() {
 }
 
 #[test]
+fn a_vhost_is_made_to_run_on_every_node_of_a_cluster() {
+    let nodes = RabbitMq::cluster(2);
+    let url = nodes[0].vhost("everywhere");
+    let vhost = url.rsplit_once('/').expect("vhost").1;
+    let runs = || nodes[1].rabbitmqctl(&["eval", &format!("rabbit_vhost_sup_sup:is_vhost_alive(<<\"{vhost}\">>).")]);
+    assert_eq!(runs().trim(), "true");
+    // As it is on a node that had not booted when the vhost was made.
+    nodes[1].rabbitmqctl(&["eval", &format!("rabbit_vhost_sup_sup:stop_and_delete_vhost(<<\"{vhost}\">>).")]);
+    assert_eq!(runs().trim(), "false");
+    nodes[0].address().make_vhost(vhost).expect("made");
+    assert_eq!(runs().trim(), "true");
+}
+
+#[test]
 fn the_shared_servers_give_fresh_places() {
     assert_ne!(rabbitmq().vhost("a"), rabbitmq().vhost("a"));
     assert_ne!(postgres().fresh_database(), postgres().fresh_database());

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ports::Store;
 use ports::store::{
-    Admission, AdmissionStore, AppRecord, Assemble, BlobStore, ClaimedJob, CustomerTotals, Dispatch, DispatchStore, DueReplica,
-    FailedItem, JobReport, NewJob, Outbox, OutboxMessage, OutputPage, ReportStore, Settle, SettlementStore, SettlementView,
-    StoreError, UsageFilter,
+    Admission, AdmissionStore, AppExperience, AppRecord, Assemble, AssemblyView, BlobStore, ClaimedJob, CustomerTotals, Dispatch,
+    DispatchStore, DueReplica, FailedItem, JobReport, JobWish, NewJob, NumberedOutput, Outbox, OutboxMessage, OutputPage,
+    ReportStore, RequestStore, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter, WaitFacts,
 };
+use protocol::job::JobState;
 use protocol::state::{ReplicaState, UnitState};
 use protocol::usage::Usage;
 use protocol::{CustomerName, Digest, HostId, JobId, Micros, ReplicaKey};
@@ -18,7 +19,7 @@ use super::{Broken, Ether, Pulse};
 /// A connection; clones share it.
 #[derive(Clone)]
 pub struct Database {
-    inner: Arc<dyn Store>,
+    pub(super) inner: Arc<dyn Store>,
     ether: Arc<Ether>,
     pulse: Pulse,
     broken: Option<Broken>,
@@ -31,7 +32,7 @@ impl Database {
     }
 
     /// Performs a transaction, unless it fails before, and tells its result, unless that is lost.
-    async fn perform<T>(
+    pub(super) async fn perform<T>(
         &self,
         operation: &'static str,
         transaction: impl Future<Output = Result<T, StoreError>> + Send,
@@ -61,6 +62,15 @@ impl AdmissionStore for Database {
             job.submission = format!("{}, as {}", job.submission, job.id);
         }
         self.perform("admit", self.inner.admit(job, reply)).await
+    }
+
+    async fn admitted(
+        &self,
+        customer: &CustomerName,
+        submission: &str,
+        submission_digest: Digest,
+    ) -> Result<Option<Admission>, StoreError> {
+        self.perform("find submission", self.inner.admitted(customer, submission, submission_digest)).await
     }
 
     async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
@@ -139,6 +149,8 @@ impl SettlementStore for Database {
     }
 
     async fn assemble(&self, job: JobId, max_units: u32, decide: Assemble) -> Result<Option<bool>, StoreError> {
+        let decide: Assemble =
+            if self.ether.happens(|weather| weather.unread) { Box::new(move |view| decide(&unread(view))) } else { decide };
         self.perform("assemble", self.inner.assemble(job, max_units, decide)).await
     }
 
@@ -148,6 +160,10 @@ impl SettlementStore for Database {
 
     async fn claim_outbox(&self, now: Micros, until: Micros, limit: u32) -> Result<Vec<Outbox>, StoreError> {
         self.perform("claim outbox", self.inner.claim_outbox(now, until, limit)).await
+    }
+
+    async fn expire_results(&self, ended_before: Micros, now: Micros, limit: u32) -> Result<u32, StoreError> {
+        self.perform("expire results", self.inner.expire_results(ended_before, now, limit)).await
     }
 
     async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
@@ -184,6 +200,48 @@ impl ReportStore for Database {
     async fn usage_totals(&self, filter: &UsageFilter) -> Result<Vec<CustomerTotals>, StoreError> {
         self.perform("sum ledger", self.inner.usage_totals(filter)).await
     }
+}
+
+#[async_trait]
+impl RequestStore for Database {
+    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, StoreError> {
+        self.perform("pause job", self.inner.pause_job(customer, job, paused)).await
+    }
+
+    async fn own_jobs(
+        &self,
+        customer: &CustomerName,
+        state: Option<JobState>,
+        before: Option<JobId>,
+        limit: u32,
+    ) -> Result<Vec<JobReport>, StoreError> {
+        self.perform("list own jobs", self.inner.own_jobs(customer, state, before, limit)).await
+    }
+
+    async fn wait_facts(&self, job: JobId) -> Result<WaitFacts, StoreError> {
+        self.perform("read wait facts", self.inner.wait_facts(job)).await
+    }
+
+    async fn app_experience(&self, customer: &CustomerName, app: Digest) -> Result<AppExperience, StoreError> {
+        self.perform("read app experience", self.inner.app_experience(customer, app)).await
+    }
+
+    async fn numbered_outputs(&self, job: JobId, part: u32) -> Result<Vec<NumberedOutput>, StoreError> {
+        self.perform("read numbered outputs", self.inner.numbered_outputs(job, part)).await
+    }
+
+    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, StoreError> {
+        self.perform("release results", self.inner.release_results(customer, job, now)).await
+    }
+
+    async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError> {
+        self.perform("write replies", self.inner.reply_all(replies)).await
+    }
+}
+
+/// The view with more messages waiting for the customer than any bound allows.
+fn unread(view: &AssemblyView) -> AssemblyView {
+    AssemblyView { unsent: Unsent { messages: 1_000_000, ..view.unsent }, ..view.clone() }
 }
 
 /// What settling sees without fencing: an outcome of a replica that was counted is awaited once more, and what it

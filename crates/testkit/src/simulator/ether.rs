@@ -30,6 +30,8 @@ pub struct Weather {
     pub store_fails: u64,
     /// A transaction is committed, but its caller is told that it failed.
     pub store_unknown: u64,
+    /// So many other messages wait for a customer that no further part is sent to it.
+    pub unread: u64,
     /// A host gives a unit back, cannot run it, or loses its executor.
     pub host_trouble: u64,
 }

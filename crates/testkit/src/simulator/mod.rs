@@ -10,6 +10,7 @@ mod database;
 mod dice;
 mod ether;
 mod expected;
+mod holdings;
 mod host;
 mod line;
 mod network;

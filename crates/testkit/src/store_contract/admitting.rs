@@ -1,6 +1,7 @@
 //! Admission: a submission becomes a job once, whatever arrives twice.
 
-use ports::store::{Admission, AppRecord, AppVerdict, NewJob};
+use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut};
+use protocol::blob::PutBlob;
 use protocol::job::{EntryKind, ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId};
 use uuid::Uuid;
@@ -25,6 +26,59 @@ pub async fn admits_once(world: World) {
     assert_eq!((report.state, report.items.submitted, &report.spec), (JobState::Running, 10, &job.spec));
     assert_eq!(world.store.job_of_submission(&world.customer, &job.submission).await.unwrap(), Some(id));
     assert_eq!(world.store.job_of_submission(&world.customer, "other").await.unwrap(), None);
+    let admitted = async |submission: &str, digest| world.store.admitted(&world.customer, submission, digest).await.unwrap();
+    assert_eq!(admitted(&job.submission, job.submission_digest).await, Some(known));
+    assert_eq!(admitted(&job.submission, Digest::of(b"other")).await, Some(Admission::Conflict { job: id }));
+    assert_eq!(admitted("other", job.submission_digest).await, None);
+}
+
+/// A job is admitted only with blobs that its customer may use at that moment; a known one is known all the same.
+pub async fn a_job_whose_blob_is_gone_is_not_admitted(world: World) {
+    world.keep_app().await;
+    let bytes = b"shared";
+    let shared = Digest::of(bytes);
+    let part = PutBlob { digest: shared, size: 6, offset: 0, data: bytes.to_vec() };
+    let put = async |customer: &CustomerName| {
+        let put = world.store.put_own_part(customer, &part, 100, NOW).await.unwrap();
+        assert_eq!(put, PartPut::Stored { received: 6, whole: true });
+    };
+    let mut job = world.job(10);
+    job.spec.shared = Some(shared);
+    let gone = Admission::NoBlob { digest: shared };
+    assert_eq!(world.store.admit(job.clone(), world.message("none")).await.unwrap(), gone);
+    put(&CustomerName::new("other").unwrap()).await;
+    assert_eq!(world.store.admit(job.clone(), world.message("another's")).await.unwrap(), gone);
+    assert!(world.store.jobs(None, 10).await.unwrap().is_empty() && world.claim_messages(NOW, 10).await.is_empty());
+    put(&world.customer).await;
+    let id = world.admit_job(job.clone()).await;
+    assert_eq!(world.store.release_blob(&world.customer, shared).await.unwrap(), BlobRelease::InUse { job: id });
+    world.end(id, ItemCounts::default()).await;
+    assert!(matches!(world.store.release_blob(&world.customer, shared).await.unwrap(), BlobRelease::Released { .. }));
+    let known = Admission::Known { job: id, items: 10 };
+    assert_eq!(world.store.admit(again(&job), world.message("again")).await.unwrap(), known);
+}
+
+/// Of a job that is submitted while its blob is given up, either the job is refused or the blob stays.
+pub async fn a_blob_is_not_given_up_under_a_job_being_admitted(world: World) {
+    world.keep_app().await;
+    for round in 0..20_u8 {
+        let bytes = vec![round; 3];
+        let digest = Digest::of(&bytes);
+        let part = PutBlob { digest, size: 3, offset: 0, data: bytes };
+        world.store.put_own_part(&world.customer, &part, 100, NOW).await.unwrap();
+        let mut job = world.job(10);
+        job.spec.shared = Some(digest);
+        let (id, reply) = (job.id, world.message(&format!("accepted {}", job.id)));
+        let (admitted, released) = tokio::join!(world.store.admit(job, reply), world.store.release_blob(&world.customer, digest));
+        let there = world.store.own_blob_size(&world.customer, digest).await.unwrap();
+        match (admitted.unwrap(), released.unwrap()) {
+            (Admission::New, BlobRelease::InUse { job }) => assert_eq!((job, there), (id, Some(3))),
+            (Admission::NoBlob { digest: named }, BlobRelease::Released { bytes: 3 }) => {
+                assert_eq!((named, there), (digest, None));
+            }
+            other => panic!("round {round}: {other:?}"),
+        }
+    }
 }
 
 /// The same `message_id` with another body is refused; another customer may use it.
@@ -40,6 +94,7 @@ pub async fn a_changed_submission_conflicts(world: World) {
 
 /// Two producers that get the same submission at the same time make one job.
 pub async fn two_producers_admit_one_job(world: World) {
+    world.keep_app().await;
     for round in 0..10 {
         let (job, second) = (world.job(5), again(&world.job(5)));
         let second = NewJob { submission: job.submission.clone(), submission_digest: job.submission_digest, ..second };

@@ -6,11 +6,11 @@ use protocol::blob::{MAX_BLOB_BYTES, PART_BYTES};
 use super::world::World;
 
 /// Data of so many bytes that differs from part to part.
-fn data(bytes: usize) -> Vec<u8> {
+pub(super) fn data(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| u8::try_from((n / 1_000 + n % 7) % 251).unwrap()).collect()
 }
 
-fn size(data: &[u8]) -> u64 {
+pub(super) fn size(data: &[u8]) -> u64 {
     u64::try_from(data.len()).unwrap()
 }
 

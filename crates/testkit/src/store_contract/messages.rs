@@ -13,6 +13,12 @@ impl World {
         }
     }
 
+    async fn write_many(&self, customer: &str, count: u32) {
+        let customer = CustomerName::new(customer).unwrap();
+        let message = |n| OutboxMessage { customer: customer.clone(), ..self.message(&format!("{customer}{n}")) };
+        self.store.reply_all((1..=count).map(message).collect()).await.unwrap();
+    }
+
     async fn ids(&self, now: Micros, limit: u32) -> Vec<String> {
         self.claim_messages(now, limit).await.into_iter().map(|(_, id)| id).collect()
     }
@@ -56,6 +62,36 @@ pub async fn claims_expire(world: World) {
     assert_eq!(world.ids(NOW, 10).await, ["a1"]);
     assert!(world.ids(at(29), 10).await.is_empty());
     assert_eq!(world.ids(at(30), 10).await, ["a1"]);
+}
+
+/// Customers whose messages are held stand in nobody's way, however many they have, and nobody is overtaken.
+pub async fn many_held_messages_are_passed(world: World) {
+    world.write_many("a", 700).await;
+    world.write_many("b", 700).await;
+    assert_eq!(world.ids(NOW, 2).await, ["a1", "a2"]);
+    let first_of_b = world.claim_messages(NOW, 1).await[0].0;
+    world.write("d", &["d1"]).await;
+    world.write("c", &["c1", "c2"]).await;
+    world.write("d", &["d2"]).await;
+    assert_eq!(world.ids(NOW, 3).await, ["d1", "c1", "c2"]);
+    assert!(world.ids(NOW, 10).await.is_empty(), "d2 must not overtake");
+    world.write("e", &["e1", "e2", "e3"]).await;
+    world.store.settle_outbox(&[], &[first_of_b], at(1)).await.unwrap();
+    let ids = world.ids(at(2), 702).await;
+    assert_eq!((ids.len(), ids[0].as_str(), ids[699].as_str()), (702, "b1", "b700"));
+    assert_eq!(ids[700..], ["e1", "e2"]);
+    assert!(world.ids(at(2), 10).await.is_empty(), "e3 must not overtake");
+    let all = world.ids(at(100), 10_000).await;
+    assert_eq!((all.len(), all[0].as_str(), all[1_400].as_str(), all[1_406].as_str()), (1_407, "a1", "d1", "e3"));
+}
+
+/// Of a customer with a held message, those before it are claimed, and none after it.
+pub async fn what_is_before_a_held_message_is_claimed(world: World) {
+    world.write_many("a", 1_100).await;
+    let claimed = world.claim_messages(NOW, 3).await;
+    world.store.settle_outbox(&[], &[claimed[0].0, claimed[1].0], at(1)).await.unwrap();
+    assert!(world.ids(NOW, 10).await.is_empty());
+    assert_eq!(world.ids(at(1), 10).await, ["a1", "a2"]);
 }
 
 /// A message with an id that waits already has no effect.

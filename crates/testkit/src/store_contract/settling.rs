@@ -23,6 +23,24 @@ async fn ledger(world: &World) -> Vec<protocol::usage::Usage> {
     world.store.usage(&UsageFilter::default(), 0, 1_000).await.unwrap().into_iter().map(|(_, usage)| usage).collect()
 }
 
+/// A NUL in what a guest says of its failure is no text to a database: another sign stands for it.
+pub async fn a_reason_may_have_a_nul(world: World) {
+    let job = world.admit(10).await;
+    let units = world.sent(job, &[0, 10]).await;
+    let key = units[0].replica(0);
+    let reason = "no\0good".to_owned();
+    let settlement = Settlement {
+        replicas: vec![ended(key, ReplicaState::Failed, &reason)],
+        units: vec![UnitSettled { key: units[0], end: UnitEnd::Failed { reason } }],
+        ..Settlement::default()
+    };
+    world.settle(&[key], settlement).await;
+    let told = world.store.job(job).await.unwrap().unwrap().last_reason;
+    assert_eq!(told.as_deref(), Some("no\u{fffd}good"));
+    let failures = world.store.wait_facts(job).await.unwrap().failures;
+    assert_eq!(failures.iter().map(|failure| failure.reason.as_str()).collect::<Vec<_>>(), ["no\u{fffd}good"]);
+}
+
 /// The same outcomes settled twice have the effect of once.
 pub async fn settles_once(world: World) {
     let job = world.admit(10).await;

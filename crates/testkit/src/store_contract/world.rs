@@ -17,6 +17,9 @@ use uuid::Uuid;
 /// The time at which everything in the contract happens, unless it says otherwise.
 pub const NOW: Micros = Micros(1_700_000_000_000_000);
 
+/// The bytes of the contract's app.
+const APP: &[u8] = b"app";
+
 /// The time so many seconds after [`NOW`].
 pub fn at(seconds: i64) -> Micros {
     Micros(NOW.0 + seconds * 1_000_000)
@@ -75,8 +78,14 @@ impl World {
         self.admit_job(self.job(items)).await
     }
 
+    /// Has the grid keep the app of these jobs, so that every customer may use it.
+    pub async fn keep_app(&self) {
+        assert!(self.store.put_part(Digest::of(APP), 3, 0, APP).await.unwrap());
+    }
+
     /// Admits this job.
     pub async fn admit_job(&self, job: NewJob) -> JobId {
+        self.keep_app().await;
         let (id, reply) = (job.id, self.message(&format!("accepted {}", job.id)));
         assert_eq!(self.store.admit(job, reply).await.unwrap(), Admission::New);
         id
@@ -164,6 +173,8 @@ pub fn assembled(view: &AssemblyView, step: StageStep) -> Assembly {
         items_chain: None,
         items,
         parts: view.parts,
+        parts_sent: view.parts_sent,
+        numbered: Vec::new(),
         step,
         replies: Vec::new(),
         progress_at: None,
@@ -183,7 +194,7 @@ pub fn meter() -> MeterId {
 /// A specification of so many numbers.
 pub fn spec(items: u64) -> JobSpec {
     JobSpec {
-        app: Digest::of(b"app"),
+        app: Digest::of(APP),
         input: Input::Range { start: 0, end: items },
         shared: None,
         params: Value::Map(Vec::new()),

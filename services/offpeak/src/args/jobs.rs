@@ -1,4 +1,4 @@
-//! The arguments of the commands about jobs: run, submit, status, result, cancel.
+//! The arguments of the commands about jobs: run, submit, status, result, cancel, pause, resume.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ Examples:
 With --data the same job again resumes after an interruption (Ctrl-C) and
 computes nothing twice. Without it a temporary folder is used, which is removed
 when the job has ended, and kept and named when the run was interrupted.
+--amqp and --database go together, and make the run a grid on those: where one
+runs already, `offpeak submit` hands it the job.
 The job file is explained in docs/job-file.md.")]
 pub struct RunArgs {
     /// The job file
@@ -138,14 +140,50 @@ pub struct ResultArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak cancel 01980f3c-7b1e-7c55-8d42-0123456789ab --amqp URL --database URL")]
+  offpeak cancel 01980f3c-7b1e-7c55-8d42-0123456789ab --database URL")]
 pub struct CancelArgs {
     /// The job
     #[arg(value_name = "JOB")]
     pub job: JobId,
-    /// The broker.
+    /// Taken and not used, so that scripts may go on to name it: the database is enough
+    #[arg(long, value_name = "URL", hide = true)]
+    pub amqp: Option<String>,
+    /// The database.
     #[command(flatten)]
-    pub broker: BrokerArgs,
+    pub store: StoreArgs,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak pause 01980f3c-7b1e-7c55-8d42-0123456789ab --database URL
+
+What was sent before is still computed, and the job's deadline stays.")]
+pub struct PauseArgs {
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub job: JobId,
+    /// Taken and not used, so that scripts may go on to name it: the database is enough
+    #[arg(long, value_name = "URL", hide = true)]
+    pub amqp: Option<String>,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak resume 01980f3c-7b1e-7c55-8d42-0123456789ab --database URL")]
+pub struct ResumeArgs {
+    /// The job
+    #[arg(value_name = "JOB")]
+    pub job: JobId,
+    /// Taken and not used, so that scripts may go on to name it: the database is enough
+    #[arg(long, value_name = "URL", hide = true)]
+    pub amqp: Option<String>,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,

@@ -1,8 +1,10 @@
 //! The arguments of every command, with examples in the help.
 #![expect(clippy::doc_markdown, reason = "these texts are the help that people read, not Markdown")]
 
+mod customer;
 mod dead;
 mod jobs;
+mod limits;
 mod operate;
 mod watch;
 
@@ -12,9 +14,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use protocol::CustomerName;
 
+pub use customer::{
+    AddArgs, CustomerCommand, CustomerShowArgs, CustomersArgs, CustomersListArgs, DefinitionsArgs, LimitsArgs, ManagementArgs,
+    PasswordArgs, RecordArgs, RemoveArgs, RotateArgs,
+};
 pub use dead::{ChangeArgs, DeadArgs, DeadCommand, DropArgs, FilterArgs, ListArgs, OriginArg, ReplayArgs, ShowArgs};
-pub use jobs::{CancelArgs, ResultArgs, RunArgs, StatusArgs, SubmitArgs};
-pub use operate::{AppArgs, AppCommand, BenchArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
+pub use jobs::{CancelArgs, PauseArgs, ResultArgs, ResumeArgs, RunArgs, StatusArgs, SubmitArgs};
+pub use limits::{FuelLimit, LimitValues};
+pub use operate::{AppArgs, AppCommand, BenchArgs, ContractArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
 pub use watch::{DoctorArgs, HealthArgs, ServiceArg, TopArgs};
 
 /// Work split over idle computers, checked, put together and metered.
@@ -48,7 +55,7 @@ Examples:
 Exit codes:
   0  done; of a job: every item succeeded
   1  some items failed or were cancelled
-  2  bad usage, bad job file, or a job that the grid rejects
+  2  bad usage, bad job file, a job that the grid rejects, or outputs no longer kept
   3  broker, database, disk or grid failed: try again
   130, 143  interrupted";
 
@@ -73,10 +80,20 @@ pub enum Command {
     Result(ResultArgs),
     /// End a job; what is not yet computed is cancelled
     Cancel(CancelArgs),
+    /// Let a job rest: nothing more of it is sent until it is resumed
+    Pause(PauseArgs),
+    /// Let a job that rests go on
+    Resume(ResumeArgs),
     /// Show what was metered, from the ledger
     Usage(UsageArgs),
     /// Look at apps
     App(AppArgs),
+    /// Provision customers: users, rights, limits and queues at the broker
+    Customer(CustomersArgs),
+    /// Print the customers' contract: every message, as an AsyncAPI document
+    Contract(ContractArgs),
+    /// Print the grid's own users and their rights as definitions for RabbitMQ
+    Definitions(DefinitionsArgs),
     /// Look at messages that could not be used, send them again, remove them
     Dead(DeadArgs),
     /// Watch jobs, lanes, hosts, rates, dead letters and alarms, live

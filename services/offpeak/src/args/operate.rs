@@ -113,7 +113,8 @@ Examples:
 
 With --amqp the raw two-hop relay is measured in the same run: publish confirmed,
 consume, publish confirmed, consume, multiple acknowledgement, messages of the
-same sizes, no logic. It leaves two empty queues of bench-relay behind.")]
+same sizes, no logic. It leaves two empty queues of bench-relay behind.
+--amqp and --database go together, and no grid may run on that broker.")]
 pub struct BenchArgs {
     /// Jobs of no-op units
     #[arg(long, value_name = "J", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -137,6 +138,21 @@ pub struct BenchArgs {
     #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
     pub database: Option<String>,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `contract`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  offpeak contract > asyncapi.yaml
+  offpeak contract --json | jq '.\"x-problems\"[] | .code'
+
+It is the contract of this version of the program, made from the same types that
+the grid reads and writes messages with. docs/customers.md is the guide to it.")]
+pub struct ContractArgs {
+    /// Print it as JSON instead of YAML
     #[arg(long)]
     pub json: bool,
 }

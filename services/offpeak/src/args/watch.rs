@@ -15,14 +15,16 @@ Examples:
   offpeak health                         is the service on this machine alive
   offpeak health --ready --address 127.0.0.1:9461
   offpeak health --ready --json | jq .reason
+  offpeak health --started               are the database's tables those it needs
 
 For health checks of containers, which have no curl. The answer is waited for 3 s
 at most. Alive is what a restart would mend; ready is whether it can do its work
-now, with the broker and the database: never restart for that.
+now, with the broker and the database: never restart for that. Started is said once
+and for ever: it is up, and has seen no tables that it cannot use.
 
 Exit codes:
-  0  alive, or with --ready: ready
-  1  not alive or not ready; the reasons are printed
+  0  alive, or with --ready: ready, or with --started: started
+  1  not so; the reasons are printed
   2  bad usage, or settings with mistakes
   3  no answer")]
 pub struct HealthArgs {
@@ -32,6 +34,9 @@ pub struct HealthArgs {
     /// Ask whether it is ready for work, not only alive
     #[arg(long)]
     pub ready: bool,
+    /// Ask whether it has started
+    #[arg(long, conflicts_with = "ready")]
+    pub started: bool,
     /// The service's settings file, for the default address
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

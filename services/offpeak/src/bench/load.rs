@@ -123,6 +123,6 @@ async fn completed(client: &Client, admitted: &mut crate::client::Admitted) -> R
 fn end_in(reply: Reply) -> Option<JobState> {
     match reply {
         Reply::Completed(completed) => Some(completed.state),
-        Reply::Accepted(_) | Reply::Rejected(_) | Reply::Progress(_) | Reply::Part => None,
+        Reply::Accepted(_) | Reply::Rejected(_) | Reply::Progress(_) | Reply::Part | Reply::Stored => None,
     }
 }

@@ -58,11 +58,14 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8> {
 async fn measured(grid: &Grid, args: &BenchArgs, workers: usize, folder: &std::path::Path) -> Result<Report> {
     let client = |customer: &str| -> Result<Client> {
         let customer = CustomerName::new(customer)?;
-        Ok(Client { store: grid.store(), broker: grid.broker(), customer, clock: Arc::new(SystemClock) })
+        Ok(Client { store: grid.store(), broker: grid.broker(), customer, clock: Arc::new(SystemClock), user_id: None })
     };
     let (bench, alone) = (client("bench")?, client("bench-latency")?);
     let module = noop::module(folder)?;
-    bench.upload(std::slice::from_ref(&module), &mut |_, _| {}).await?;
+    // A customer has the use of what it uploaded itself.
+    for customer in [&bench, &alone] {
+        customer.upload(std::slice::from_ref(&module), &mut |_, _| {}).await?;
+    }
     let progress = |text: &str| {
         if !args.json {
             terminal::note(text);

@@ -11,7 +11,7 @@ use ports::broker::{BrokerError, Confirm, Outgoing};
 use ports::store::StoreError;
 use ports::{Broker, Clock, Store};
 use protocol::codec::CodecError;
-use protocol::reply::Problem;
+use protocol::problem::Problem;
 use protocol::{CustomerName, Digest, JobId};
 
 pub use replies::{Mailbox, Reply};
@@ -108,6 +108,16 @@ pub enum ClientError {
         /// How long it was waited for.
         waited_s: u64,
     },
+    /// The answer may be there, behind so many replies that nobody reads.
+    #[error(
+        "the results queue of {customer} holds more replies to other requests than can be looked through for the answer to submission {submission}: read or purge offpeak.customer.{customer}.results; submitting again is safe"
+    )]
+    Unread {
+        /// Whose queue.
+        customer: CustomerName,
+        /// The submission's `message_id`.
+        submission: String,
+    },
     /// The job is gone from the store.
     #[error("job {0} is not in the database")]
     UnknownJob(JobId),
@@ -127,6 +137,8 @@ pub struct Client {
     pub customer: CustomerName,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What messages say of their publisher: the AMQP user, if that is the customer. The broker checks it.
+    pub user_id: Option<String>,
 }
 
 impl Client {
@@ -149,21 +161,21 @@ impl Client {
         }
         Err(ClientError::NotTaken { what: what.to_owned(), attempts: PUBLISH_ATTEMPTS })
     }
+}
 
-    /// Asks the store, again while it is away.
-    pub(crate) async fn ask<T, F>(&self, operation: &'static str, question: impl Fn() -> F) -> Result<T, ClientError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        for attempt in 1..STORE_ATTEMPTS {
-            match question().await {
-                Err(StoreError::Unavailable { source, .. }) => {
-                    tracing::warn!(attempt, "database is not available to {operation}, asking again: {source}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                answer => return answer.map_err(|source| ClientError::Store { operation, source }),
+/// Asks the store, again while it is away.
+pub(crate) async fn ask<T, F>(operation: &'static str, question: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for attempt in 1..STORE_ATTEMPTS {
+        match question().await {
+            Err(StoreError::Unavailable { source, .. }) => {
+                tracing::warn!(attempt, "database is not available to {operation}, asking again: {source}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
+            answer => return answer.map_err(|source| ClientError::Store { operation, source }),
         }
-        question().await.map_err(|source| ClientError::Store { operation, source })
     }
+    question().await.map_err(|source| ClientError::Store { operation, source })
 }

@@ -1,19 +1,22 @@
-//! Submits a job and waits for the grid's answer; asks for a job's end.
+//! Submits a job and waits for the grid's answer.
 
 use std::time::Duration;
 
 use ports::broker::{Outgoing, Properties};
 use protocol::address::SUBMIT_EXCHANGE;
 use protocol::codec::Format;
-use protocol::job::{CancelJob, JobSpec};
+use protocol::job::JobSpec;
+use protocol::problem::{Code, Problem};
 use protocol::{Digest, JobId, Message};
 use uuid::Uuid;
 
-use super::replies::cancel_body;
-use super::{Client, ClientError, Mailbox, POLL_EVERY, Reply};
+use super::{Client, ClientError, Mailbox, POLL_EVERY, Reply, ask};
 
 /// How long the grid may take to admit a job: it may have to compile a large app first.
 const ADMISSION_PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long a job is still looked for in the store when its answer cannot be seen for other replies.
+const UNSEEN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often the store is asked for jobs submitted together: the resolution of that time.
 const ADMITTED_EVERY: Duration = Duration::from_millis(5);
@@ -46,8 +49,7 @@ impl Submission {
 
     /// A submission under a given id.
     pub fn with_id(spec: &JobSpec, id: String) -> Result<Self, ClientError> {
-        let body = spec.to_bytes(Format::MessagePack).map_err(|source| ClientError::Codec { what: "the job", source })?;
-        Ok(Self { id, body })
+        Ok(Self { id, body: encoded(spec)? })
     }
 }
 
@@ -57,7 +59,7 @@ impl Client {
         let mut mailbox = self.mailbox(&submission.id).await?;
         let message = self.message(JobSpec::KIND, submission.id.clone(), submission.body.clone());
         self.publish("the job", vec![message]).await?;
-        let answer = tokio::time::timeout(ADMISSION_PATIENCE, self.answer(&submission.id, &mut mailbox)).await;
+        let answer = tokio::time::timeout(ADMISSION_PATIENCE, self.answer(submission, &mut mailbox)).await;
         match answer {
             Ok(Ok(job)) => Ok(Admitted { job, mailbox }),
             Ok(Err(error)) => {
@@ -87,7 +89,7 @@ impl Client {
     async fn admitted(&self, submission: &str) -> Result<JobId, ClientError> {
         loop {
             let question = || self.store.job_of_submission(&self.customer, submission);
-            if let Some(job) = self.ask("look for the job", question).await? {
+            if let Some(job) = ask("look for the job", question).await? {
                 return Ok(job);
             }
             tokio::time::sleep(ADMITTED_EVERY).await;
@@ -95,29 +97,37 @@ impl Client {
     }
 
     /// Waits for the first that tells: a reply, or the store.
-    async fn answer(&self, submission: &str, mailbox: &mut Mailbox) -> Result<JobId, ClientError> {
+    async fn answer(&self, submission: &Submission, mailbox: &mut Mailbox) -> Result<JobId, ClientError> {
         let mut poll = tokio::time::interval(POLL_EVERY);
+        let mut unseen = std::pin::pin!(tokio::time::sleep(UNSEEN_PATIENCE));
         loop {
             tokio::select! {
+                () = &mut unseen, if mailbox.is_full() => {
+                    return Err(ClientError::Unread { customer: self.customer.clone(), submission: submission.id.clone() });
+                }
                 replies = mailbox.next() => {
                     if let Some(answer) = replies?.into_iter().find_map(answer_in) {
-                        return answer;
+                        return self.own(submission, answer?).await;
                     }
                 }
                 _ = poll.tick() => {
-                    let question = || self.store.job_of_submission(&self.customer, submission);
-                    if let Some(job) = self.ask("look for the job", question).await? {
-                        return Ok(job);
+                    let question = || self.store.job_of_submission(&self.customer, &submission.id);
+                    if let Some(job) = ask("look for the job", question).await? {
+                        return self.own(submission, job).await;
                     }
                 }
             }
         }
     }
 
-    /// Asks for a job's end.
-    pub async fn cancel(&self, job: JobId) -> Result<(), ClientError> {
-        let message = self.message(CancelJob::KIND, format!("cancel.{job}"), cancel_body(job)?);
-        self.publish("the request to cancel", vec![message]).await
+    /// The job that has the submission's id, if it is the one submitted. Store and queue also know what became of the id before,
+    /// so that another job under it is refused here as the grid refuses it.
+    async fn own(&self, submission: &Submission, job: JobId) -> Result<JobId, ClientError> {
+        if encoded(&self.report(job).await?.spec)? == submission.body {
+            return Ok(job);
+        }
+        let detail = format!("message_id {:?} was used for job {job} with another body: use a new one", submission.id);
+        Err(ClientError::Rejected(Box::new(Problem::new(Code::MessageIdReused, detail))))
     }
 
     fn message(&self, kind: &str, id: String, body: Vec<u8>) -> Outgoing {
@@ -126,10 +136,15 @@ impl Client {
             message_id: id,
             kind: kind.to_owned(),
             content_type: Some(Format::MessagePack.content_type().to_owned()),
+            user_id: self.user_id.clone(),
             ..Properties::default()
         };
         Outgoing { exchange: SUBMIT_EXCHANGE.to_owned(), routing_key: self.customer.to_string(), properties, body }
     }
+}
+
+fn encoded(spec: &JobSpec) -> Result<Vec<u8>, ClientError> {
+    spec.to_bytes(Format::MessagePack).map_err(|source| ClientError::Codec { what: "the job", source })
 }
 
 fn answer_in(reply: Reply) -> Option<Result<JobId, ClientError>> {
@@ -138,6 +153,6 @@ fn answer_in(reply: Reply) -> Option<Result<JobId, ClientError>> {
         Reply::Rejected(problem) => Some(Err(ClientError::Rejected(problem))),
         Reply::Progress(progress) => Some(Ok(progress.job)),
         Reply::Completed(completed) => Some(Ok(completed.job)),
-        Reply::Part => None,
+        Reply::Part | Reply::Stored => None,
     }
 }

@@ -10,14 +10,18 @@ use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::codec::Format;
 use protocol::digest::DigestWriter;
 use protocol::{Digest, Message};
+use uuid::Uuid;
 
-use super::{Client, ClientError, POLL_EVERY};
+use super::{Client, ClientError, Mailbox, POLL_EVERY, Reply, ask};
 use crate::jobfile::Upload;
 
 /// Parts in flight: bounds the memory of an upload, and what the broker must hold.
 const BATCH_PARTS: usize = 8;
 /// How long the grid may take to store a blob after its last part, beside a second for each of its parts.
 const STORE_PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long the grid may take to answer the first part of a file before the others are sent all the same.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Told of bytes uploaded so far, of so many.
 pub type UploadProgress<'p> = &'p mut (dyn FnMut(&Upload, u64) + Send);
@@ -39,14 +43,18 @@ impl Client {
     }
 
     async fn has_blob(&self, digest: Digest) -> Result<bool, ClientError> {
-        Ok(self.ask("look for a blob", || self.store.blob_size(digest)).await?.is_some())
+        Ok(ask("look for a blob", || self.store.own_blob_size(&self.customer, digest)).await?.is_some())
     }
 
+    /// Sends a file's parts, and more than the first of them only if the grid takes those.
     async fn send(&self, upload: &Upload, progress: UploadProgress<'_>) -> Result<(), ClientError> {
         let unreadable = |source| ClientError::File { path: upload.path.clone(), source };
         let mut file = File::open(&upload.path).map_err(unreadable)?;
         let mut digest = DigestWriter::default();
         let mut offset = 0;
+        let what = upload.path.display().to_string();
+        // Only a part with a correlation id is answered: the first one stands for all. An answer of an earlier attempt is not it.
+        let mut first = Some(Uuid::now_v7().to_string());
         while offset < upload.bytes {
             let mut batch = Vec::with_capacity(BATCH_PARTS);
             while batch.len() < BATCH_PARTS && offset < upload.bytes {
@@ -56,22 +64,34 @@ impl Client {
                 if length == 0 || offset.saturating_add(length) > upload.bytes {
                     return Err(ClientError::Changed { path: upload.path.clone() });
                 }
-                batch.push(self.part(&PutBlob { digest: upload.digest, size: upload.bytes, offset, data })?);
+                let correlation = first.clone().filter(|_| offset == 0);
+                batch.push(self.part(&PutBlob { digest: upload.digest, size: upload.bytes, offset, data }, correlation)?);
                 offset += length;
             }
-            self.publish(&upload.path.display().to_string(), batch).await?;
+            if offset == upload.bytes && std::mem::take(&mut digest).finish() != upload.digest {
+                return Err(ClientError::Changed { path: upload.path.clone() });
+            }
+            if let Some(correlation) = first.take() {
+                let mailbox = self.mailbox(&correlation).await?;
+                self.publish(&what, batch).await?;
+                taken(mailbox).await?;
+            } else {
+                self.publish(&what, batch).await?;
+            }
             progress(upload, offset);
         }
-        if digest.finish() == upload.digest { Ok(()) } else { Err(ClientError::Changed { path: upload.path.clone() }) }
+        Ok(())
     }
 
-    fn part(&self, part: &PutBlob) -> Result<Outgoing, ClientError> {
+    fn part(&self, part: &PutBlob, correlation_id: Option<String>) -> Result<Outgoing, ClientError> {
         let body =
             part.to_bytes(Format::MessagePack).map_err(|source| ClientError::Codec { what: "a part of a blob", source })?;
         let properties = Properties {
             message_id: format!("{}.{}", part.digest, part.offset),
+            correlation_id,
             kind: PutBlob::KIND.to_owned(),
             content_type: Some(Format::MessagePack.content_type().to_owned()),
+            user_id: self.user_id.clone(),
             ..Properties::default()
         };
         let routing_key = self.customer.to_string();
@@ -94,6 +114,30 @@ impl Client {
         };
         tokio::time::timeout(patience, there).await.map_err(not_stored)?
     }
+}
+
+/// Waits for the answer to a part: whether the grid refuses it. One that does not come, or that is behind more replies than can be
+/// looked through, is done without.
+async fn taken(mut mailbox: Mailbox) -> Result<(), ClientError> {
+    let answer = async {
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        loop {
+            let replies = tokio::select! {
+                replies = mailbox.next() => replies?,
+                _ = poll.tick(), if mailbox.is_full() => return Ok(()),
+            };
+            for reply in replies {
+                match reply {
+                    Reply::Stored => return Ok(()),
+                    Reply::Rejected(problem) => return Err(ClientError::Rejected(problem)),
+                    Reply::Accepted(_) | Reply::Progress(_) | Reply::Completed(_) | Reply::Part => {}
+                }
+            }
+        }
+    };
+    let answer = tokio::time::timeout(ANSWER_PATIENCE, answer).await.unwrap_or(Ok(()));
+    mailbox.close().await?;
+    answer
 }
 
 /// The next part: whole, but for the file's end.

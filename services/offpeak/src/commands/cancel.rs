@@ -3,45 +3,51 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use ports::Store;
+use ports::store::JobReport;
+use protocol::JobId;
 
-use super::connect::{self, Connected};
+use super::connect;
 use crate::args::CancelArgs;
-use crate::client::{Client, ClientError};
+use crate::client::{ClientError, POLL_EVERY, ask};
 use crate::exit;
-use crate::follow::Progress;
+use crate::follow::state_text;
 use crate::terminal;
 
 /// How long the grid may take to end a job.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Cancels.
+/// Cancels, in the database: who may use that needs nobody's leave, and no broker.
 pub(super) async fn cancel(args: CancelArgs) -> Result<u8> {
-    let store = connect::store(&args.store).await?;
-    let report = store.job(args.job).await?.ok_or(ClientError::UnknownJob(args.job))?;
+    let (store, job) = (connect::store(&args.store).await?, args.job);
+    let report = store.job(job).await?.ok_or(ClientError::UnknownJob(job))?;
     if report.state.is_terminal() {
-        terminal::print(&format!("job {} has ended already\n", args.job))?;
+        terminal::print(&format!("job {job} has ended already\n"))?;
         return Ok(exit::SUCCESS);
     }
-    let connected = Connected::open(&args.broker, &args.store, report.customer).await?;
-    let code = cancelled(&connected.client, &args).await;
-    connected.close().await;
-    code
+    // False if it has ended meanwhile: then that end is told.
+    ask("cancel the job", || store.request_cancel(&report.customer, job)).await?;
+    let Ok(report) = tokio::time::timeout(PATIENCE, ended(store.as_ref(), job)).await else {
+        bail!("job {job} has not ended after {} s: see that a producer and an aggregator are running", PATIENCE.as_secs());
+    };
+    terminal::print(&told(&report?))?;
+    Ok(exit::SUCCESS)
 }
 
-async fn cancelled(client: &Client, args: &CancelArgs) -> Result<u8> {
-    client.cancel(args.job).await?;
-    let mut progress = Progress::Silent;
-    let end = client.follow(args.job, None, &mut progress);
-    let Ok(report) = tokio::time::timeout(PATIENCE, end).await else {
-        bail!("job {} has not ended after {} s: see that a producer and an aggregator are running", args.job, PATIENCE.as_secs());
-    };
-    let items = report?.items;
-    let (computed, rest) = (items.succeeded + items.failed, items.cancelled);
-    terminal::print(&format!(
-        "job {} is cancelled: {} items were computed, {} were not\n",
-        args.job,
-        terminal::grouped(&computed),
-        terminal::grouped(&rest)
-    ))?;
-    Ok(exit::SUCCESS)
+/// Waits for the job's end.
+async fn ended(store: &dyn Store, job: JobId) -> Result<JobReport, ClientError> {
+    loop {
+        let report = ask("look at the job", || store.job(job)).await?.ok_or(ClientError::UnknownJob(job))?;
+        if report.state.is_terminal() {
+            return Ok(report);
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// How it ended, which need not be by the request.
+fn told(report: &JobReport) -> String {
+    let (computed, rest) = (report.items.succeeded + report.items.failed, report.items.cancelled);
+    let [computed, rest] = [computed, rest].map(|items| terminal::grouped(&items));
+    format!("job {} is {}: {computed} items were computed, {rest} were not\n", report.id, state_text(report.state))
 }

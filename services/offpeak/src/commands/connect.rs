@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use broker::rabbit::user_of;
 use ports::clock::SystemClock;
+use ports::store::CustomerStore;
 use ports::{Broker, Store};
 use protocol::CustomerName;
 use service::Scope;
@@ -50,6 +52,21 @@ pub(super) async fn store(args: &StoreArgs) -> Result<Arc<dyn Store>> {
     Ok(grid::open_store(&url).await.with_context(unreachable)?)
 }
 
+/// Opens the database for the customers' records.
+pub(super) async fn customers(url: &str) -> Result<Arc<dyn CustomerStore>> {
+    let unreachable = || {
+        format!(
+            "cannot use the database {}: see that it is up, that the address and password are right, and that `offpeak migrate` was run",
+            redacted(url)
+        )
+    };
+    if let Some(reason) = grid::no_file(url) {
+        // Opening it would make one.
+        return Err(anyhow::anyhow!(reason)).with_context(unreachable);
+    }
+    Ok(grid::open_store(url).await.with_context(unreachable)?)
+}
+
 /// Opens the broker; its connections end with the scope.
 pub(super) async fn broker(args: &BrokerArgs, scope: &Scope) -> Result<Arc<dyn Broker>> {
     let Some(url) = &args.amqp else {
@@ -78,7 +95,9 @@ impl Connected {
         let scope = Scope::new();
         let store = store(store_args).await?;
         let broker = broker(broker_args, &scope).await?;
-        let client = Client { store, broker, customer, clock: Arc::new(SystemClock) };
+        // Another user, such as guest, submits in the customer's name without being it.
+        let user_id = broker_args.amqp.as_deref().and_then(user_of).filter(|user| user == customer.as_str());
+        let client = Client { store, broker, customer, clock: Arc::new(SystemClock), user_id };
         Ok(Self { client, scope })
     }
 

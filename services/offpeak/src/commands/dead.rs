@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use broker::rabbit::user_of;
 use ports::Broker;
-use ports::broker::{Confirm, Delivery, Tag};
+use ports::broker::{Confirm, Delivery, Outgoing, Tag};
 use ports::dead::DeadLetter;
 use protocol::Micros;
+use protocol::address::Origin;
 use serde_json::json;
 use service::Scope;
 
@@ -199,7 +201,7 @@ async fn change(broker: &dyn Broker, args: &ChangeArgs, change: Change) -> Resul
 /// Why `--all` alone is not enough, with how many letters it would be.
 async fn too_many(broker: &dyn Broker, change: Change) -> Result<Refused> {
     let mut letters = 0_u64;
-    for origin in protocol::address::Origin::ALL {
+    for origin in Origin::ALL {
         letters += u64::from(dead::ready(broker, &origin.queue()).await?);
     }
     let problem = format!(
@@ -223,7 +225,7 @@ async fn changed(
     for (letter, delivery) in letters {
         let tag = delivery.tag;
         let message = match change {
-            Change::Replay => Some(letter.replay(delivery)),
+            Change::Replay => Some(letter.replay(delivery).map(|message| vouched(message, &letter, args))),
             Change::Drop => None,
         };
         match message {
@@ -257,6 +259,14 @@ async fn changed(
         }
     }
     Ok(done)
+}
+
+/// A submission whose customer is known says who sends it again: the producer believes its operator only.
+fn vouched(mut message: Outgoing, letter: &DeadLetter, args: &ChangeArgs) -> Outgoing {
+    if letter.origin == Origin::Submit && letter.user.is_some() {
+        message.properties.user_id = args.broker.amqp.as_deref().and_then(user_of);
+    }
+    message
 }
 
 /// Says what became of a letter, or would.

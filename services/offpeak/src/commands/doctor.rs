@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use broker::RabbitSettings;
-use broker::rabbit::{self, Examination, ManagementError, Outside};
+use broker::rabbit::{self, Account, Accounts, Examination, ManagementError, Outside};
 use protocol::Micros;
+use protocol::address::WORK_EXCHANGE;
 use store::{SqlStore, StoreOptions};
 
 use super::connect::redacted;
@@ -38,6 +39,7 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<u8> {
         declares: settings.amqp.declare,
         service: args.service,
         max_unit_ms: settings.producer.max_unit_ms,
+        lanes: format!("{WORK_EXCHANGE}.{}", settings.worker.pool),
     };
     let step_ms = u64::try_from(STEP_PATIENCE.as_millis()).unwrap_or(u64::MAX);
     let rabbit =
@@ -49,21 +51,33 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<u8> {
         }
         answers
     };
-    let (examined, (outside, asked), known, services) = tokio::join!(
+    let (examined, (outside, asked), accounts, known, services) = tokio::join!(
         Box::pin(examine(&rabbit, &expected)),
         Box::pin(look(&rabbit, &management, &expected)),
+        Box::pin(customers(&amqp, &management)),
         Box::pin(know(&database)),
         Box::pin(asking),
     );
     let mut findings = doctor::broker::judge(&expected, &examined);
     findings.extend(doctor::management::judge(&expected, outside.as_ref(), asked));
+    findings.extend(doctor::customers::judge(accounts.as_ref()));
     if let Some(known) = known {
         findings.extend(doctor::database::judge(&redacted(&database), &known));
     } else {
         let (says, cure) = ("not named, so it is not checked", "name it with --database URL, or set database.url");
         findings.push(Finding::bad(Level::Unchecked, "database", says, cure));
     }
-    findings.extend(doctor::services::judge(&services, &settings.shared(), env!("CARGO_PKG_VERSION")));
+    let mut shared = settings.shared();
+    match grid::Terms::load(&settings) {
+        Ok(terms) => shared.extend(terms.shared()),
+        Err(error) => findings.push(Finding::bad(
+            Level::Wrong,
+            "settings",
+            error.to_string(),
+            "mend the rate card: no producer starts with it",
+        )),
+    }
+    findings.extend(doctor::services::judge(&services, &shared, env!("CARGO_PKG_VERSION")));
     if args.json {
         terminal::print_json(&doctor::as_json(&findings))?;
     } else {
@@ -92,6 +106,18 @@ async fn look(settings: &RabbitSettings, management: &str, expected: &Expected) 
     }
     let outside = rabbit::look(settings, management, &expected.topology, STEP_PATIENCE).await;
     (Some(outside), (before, now()))
+}
+
+/// What customers have at the broker; `None` without a management side.
+async fn customers(amqp: &str, management: &str) -> Option<Result<Vec<Account>, ManagementError>> {
+    if management.is_empty() {
+        return None;
+    }
+    let vhost = rabbit::vhost_of(amqp).unwrap_or_else(|| "/".to_owned());
+    match Accounts::new(management, &vhost, STEP_PATIENCE) {
+        Ok(accounts) => Some(accounts.all().await),
+        Err(error) => Some(Err(error)),
+    }
 }
 
 /// What the database tells; `None` without one.

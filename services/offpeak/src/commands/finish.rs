@@ -6,13 +6,17 @@ use anyhow::Result;
 use ports::Store;
 use ports::store::JobReport;
 
-use crate::exit;
+use crate::exit::{self, Refused};
 use crate::follow::Summary;
+use crate::months::instant;
 use crate::outputs::{self, FileError, write_whole};
 use crate::{grid, terminal};
 
 /// Writes a job's outputs and tells of them; the exit code.
 pub(super) async fn finish(store: &dyn Store, report: &JobReport, folder: &Path, json: bool) -> Result<u8> {
+    if let Some(at) = report.results_gone_at {
+        return Err(Refused::ResultsGone { job: report.id, since: instant(at) }.into());
+    }
     let publisher = grid::publisher()?;
     let written = outputs::write(store, publisher.as_ref(), report, folder).await?;
     let absolute = std::path::absolute(folder).map_err(|source| FileError::new(folder, source))?;

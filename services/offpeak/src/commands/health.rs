@@ -1,4 +1,4 @@
-//! `offpeak health`: asks a service's admin side whether it is alive or ready, as a container's health check does.
+//! `offpeak health`: asks a service's admin side whether it has started, is alive or ready, as a container's health check does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,7 +17,11 @@ pub(super) async fn health(args: HealthArgs) -> Result<u8> {
         Some(address) => address,
         None => own_address(Settings::load(args.config.as_deref())?.admin.address)?.to_string(),
     };
-    let question = if args.ready { Question::Ready } else { Question::Alive };
+    let question = match (args.started, args.ready) {
+        (true, _) => Question::Started,
+        (false, true) => Question::Ready,
+        (false, false) => Question::Alive,
+    };
     let word = question.word();
     let object = |reason: Option<&str>, report| json!({ "address": address, "check": word, "well": reason.is_none(), "reason": reason, "report": report });
     match admin::ask(&address, question).await {

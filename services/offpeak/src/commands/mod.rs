@@ -3,10 +3,13 @@
 mod app;
 mod cancel;
 mod connect;
+mod contract;
+mod customer;
 mod dead;
 mod doctor;
 mod finish;
 mod health;
+mod pause;
 mod result;
 mod run;
 mod status;
@@ -21,7 +24,7 @@ use anyhow::Result;
 use clap::Parser as _;
 use service::telemetry::{self, Format};
 
-use crate::args::{AppCommand, Cli, Command};
+use crate::args::{AppCommand, Cli, Command, PauseArgs, ResumeArgs};
 use crate::exit::{self, Refused};
 use crate::{bench, grid};
 
@@ -45,10 +48,15 @@ pub fn main() -> ExitCode {
         Command::Status(args) => boxed(status::status(args)),
         Command::Result(args) => boxed(result::result(args)),
         Command::Cancel(args) => boxed(cancel::cancel(args)),
+        Command::Pause(PauseArgs { job, store, .. }) => boxed(pause::pause(job, true, store)),
+        Command::Resume(ResumeArgs { job, store, .. }) => boxed(pause::pause(job, false, store)),
         Command::Usage(args) => boxed(usage::usage(args)),
         Command::App(args) => match args.command {
             AppCommand::Inspect(args) => boxed(async move { app::inspect(&args) }),
         },
+        Command::Customer(args) => boxed(customer::customer(args.command)),
+        Command::Contract(args) => boxed(async move { contract::contract(&args) }),
+        Command::Definitions(args) => boxed(async move { customer::definitions(&args) }),
         Command::Dead(args) => boxed(dead::dead(args.command)),
         Command::Top(args) => boxed(top::top(args)),
         Command::Doctor(args) => boxed(doctor::doctor(args)),

@@ -78,10 +78,12 @@ async fn job_on(grid: &Grid, args: &RunArgs, job: &JobFile) -> Result<u8> {
         broker: grid.broker(),
         customer: args.customer.customer.clone(),
         clock: Arc::new(SystemClock),
+        user_id: None,
     };
     let mut progress = Progress::new(args.json);
     let submission = Submission::of_content(&job.spec)?;
-    client.upload(&job.uploads, &mut |upload, bytes| progress.says(&uploading(upload, bytes))).await?;
+    let uploaded = client.upload(&job.uploads, &mut |upload, bytes| progress.says(&uploading(upload, bytes))).await;
+    uploaded.map_err(Refused::or_error)?;
     progress.says("waiting for the app to be compiled and the job to be admitted");
     let mut admitted = client.submit(&submission).await.map_err(Refused::or_error)?;
     let report = client.follow(admitted.job, Some(&mut admitted.mailbox), &mut progress).await;

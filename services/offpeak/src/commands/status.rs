@@ -72,6 +72,9 @@ async fn live_lanes(broker: &dyn Broker, pool: &PoolName) -> Result<usize> {
 fn reasons(report: &JobReport, live_lanes: Option<usize>, now: Micros) -> Vec<String> {
     let situation = Situation {
         state: report.state,
+        paused: report.paused,
+        budget_spent_s: None,
+        ahead: None,
         uncut: report.stage.1.saturating_sub(report.cut),
         open_units: report.units.open,
         due: report.units.replicas_due,
@@ -110,6 +113,7 @@ fn as_text(report: &JobReport, reasons: &[String]) -> String {
         ("job", report.id.to_string()),
         ("customer", report.customer.to_string()),
         ("state", format!("{}, admitted {}", state_text(report.state), instant(report.admitted_at))),
+        ("paused", if report.paused { "yes: nothing of it is sent until `offpeak resume`" } else { "no" }.to_owned()),
         ("items", format!("{submitted} submitted, {succeeded} succeeded, {failed} failed, {cancelled} cancelled")),
         ("units", format!("{} open, {} valid, {} given up", grouped(&units.open), grouped(&units.valid), grouped(&units.failed))),
         ("replicas", format!("{} waiting, {} sent", grouped(&units.replicas_due), grouped(&units.replicas_sent))),
@@ -123,6 +127,7 @@ fn as_json(report: &JobReport, reasons: &[String]) -> Value {
     let (items, units) = (&report.items, &report.units);
     json!({
         "job": report.id, "customer": report.customer, "submission": report.submission, "state": report.state,
+        "paused": report.paused, "results_gone_at": report.results_gone_at.map(instant),
         "items_submitted": items.submitted, "items_succeeded": items.succeeded, "items_failed": items.failed,
         "items_cancelled": items.cancelled, "stage": report.stage.0, "stage_items": report.stage.1, "cut": report.cut,
         "units_open": units.open, "units_valid": units.valid, "units_failed": units.failed,
@@ -150,6 +155,10 @@ mod tests {
         assert!(text.contains("state     running, admitted 1970-01-01T00:00:00Z\n"), "{text}");
         assert!(text.contains("why       no worker listens on its pool") && text.contains("the first for 7 s"), "{text}");
         assert!(text.contains("trap"), "{text}");
+        assert!(text.contains("paused    no\n") && as_json(&report, &[])["paused"] == false, "{text}");
+        report.paused = true;
+        let text = as_text(&report, &reasons(&report, Some(1), Micros(0)));
+        assert!(text.contains("paused    yes: nothing of it is sent") && as_json(&report, &[])["paused"] == true, "{text}");
         assert!(listing(&[report]).lines().nth(1).unwrap().contains("local     running"));
     }
 }

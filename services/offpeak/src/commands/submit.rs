@@ -25,7 +25,8 @@ async fn handed_over(client: &Client, args: &SubmitArgs, job: &jobfile::JobFile)
     let mut progress = Progress::new(args.json);
     let id = args.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
     let submission = Submission::with_id(&job.spec, id)?;
-    client.upload(&job.uploads, &mut |upload, bytes| progress.says(&run::uploading(upload, bytes))).await?;
+    let uploaded = client.upload(&job.uploads, &mut |upload, bytes| progress.says(&run::uploading(upload, bytes))).await;
+    uploaded.map_err(Refused::or_error)?;
     progress.says("waiting for the job to be admitted");
     let mut admitted = client.submit(&submission).await.map_err(Refused::or_error)?;
     if !args.wait {

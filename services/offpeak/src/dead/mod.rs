@@ -133,7 +133,7 @@ impl<'b> Reading<'b> {
 pub async fn ready(broker: &dyn Broker, queue: &str) -> Result<u32> {
     match broker.depth(queue).await.with_context(|| format!("cannot look at {queue}"))? {
         Some(depth) => Ok(depth.ready),
-        None => bail!("there is no queue {queue}: start a producer, which declares it, or import deploy/rabbitmq/definitions"),
+        None => bail!("there is no queue {queue}: start a producer, which declares it"),
     }
 }
 

@@ -77,10 +77,12 @@ pub fn as_json(letter: &DeadLetter) -> Value {
 
 /// A body's value as JSON, if it is any.
 fn decoded(letter: &Delivery) -> Option<Value> {
-    match Format::from_content_type(letter.properties.content_type.as_deref()).ok()? {
-        Format::Json => serde_json::from_slice(&letter.body).ok(),
+    let properties = &letter.properties;
+    let body = codec::decoded(properties.content_encoding.as_deref(), &letter.body).ok()?;
+    match Format::from_content_type(properties.content_type.as_deref()).ok()? {
+        Format::Json => serde_json::from_slice(&body).ok(),
         Format::MessagePack => {
-            let value: protocol::Value = codec::decode("body", &letter.body, Format::MessagePack).ok()?;
+            let value: protocol::Value = codec::decode("body", &body, Format::MessagePack).ok()?;
             serde_json::to_value(Json(&value)).ok()
         }
     }

@@ -24,6 +24,8 @@ pub struct Expected {
     pub service: Option<ServiceArg>,
     /// The longest that a unit may compute.
     pub max_unit_ms: u32,
+    /// What the lanes of the settings' own pool begin with, before the dot.
+    pub lanes: String,
 }
 
 /// Judges an examination, or why there is none.
@@ -115,7 +117,7 @@ fn is_needed(expected: &Expected, denied: &Denied) -> bool {
         Right::Configure => [expected.declares; 3],
         Right::Write => [
             [WORK_EXCHANGE, WORKER_EXCHANGE, DEAD_EXCHANGE].contains(&name),
-            [OUTCOMES_EXCHANGE, FETCH_EXCHANGE, DEAD_EXCHANGE].contains(&name),
+            [OUTCOMES_EXCHANGE, FETCH_EXCHANGE].contains(&name),
             [CUSTOMER_EXCHANGE, CONTROL_EXCHANGE, DEAD_EXCHANGE].contains(&name),
         ],
         Right::Read => {
@@ -124,7 +126,8 @@ fn is_needed(expected: &Expected, denied: &Denied) -> bool {
     };
     match expected.service {
         Some(ServiceArg::Producer) => producer,
-        Some(ServiceArg::Worker) => worker,
+        // The lanes of other pools are for other users.
+        Some(ServiceArg::Worker) => worker && (denied.right != Right::Read || below(&expected.lanes)),
         Some(ServiceArg::Aggregator) => aggregator,
         // Submitting is the customers'.
         None => producer || worker || aggregator || (denied.right == Right::Write && name != SUBMIT_EXCHANGE),
@@ -191,7 +194,14 @@ mod tests {
 
     fn expected() -> Expected {
         let topology = Topology::grid(&[(PoolName::new("open").unwrap(), 2)], 1);
-        Expected { address: "amqp://ann@broker".to_owned(), topology, declares: true, service: None, max_unit_ms: 300_000 }
+        Expected {
+            address: "amqp://ann@broker".to_owned(),
+            topology,
+            declares: true,
+            service: None,
+            max_unit_ms: 300_000,
+            lanes: "offpeak.work.open".to_owned(),
+        }
     }
 
     fn healthy() -> Examination {
@@ -238,6 +248,8 @@ mod tests {
             [Producer, Worker, Aggregator].map(|s| lacks(Some(s), Right::Read, "offpeak.outcomes.0")),
             [false, false, true]
         );
+        assert!(!lacks(Some(Worker), Right::Read, "offpeak.work.trusted.0"), "another pool's");
+        assert!(!lacks(Some(Worker), Right::Write, "offpeak.dead"), "what it rejects the broker parks");
         assert!(lacks(None, Right::Read, SUBMIT_QUEUE) && !lacks(None, Right::Write, SUBMIT_EXCHANGE));
         assert!(lacks(None, Right::Configure, "offpeak.work"));
         let checked_only = Expected { declares: false, ..expected() };

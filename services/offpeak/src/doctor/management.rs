@@ -159,6 +159,7 @@ mod tests {
             declares: true,
             service: None,
             max_unit_ms,
+            lanes: "offpeak.work.open".to_owned(),
         }
     }
 

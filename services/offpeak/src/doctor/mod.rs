@@ -1,6 +1,7 @@
 //! Judges what was found out about a grid: what is wrong, in plain words, and what to do.
 
 pub mod broker;
+pub mod customers;
 pub mod database;
 pub mod management;
 pub mod services;

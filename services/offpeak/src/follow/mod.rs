@@ -12,7 +12,7 @@ use protocol::job::JobState;
 pub use progress::Progress;
 pub use summary::{Failure, Summary};
 
-use crate::client::{Client, ClientError, Mailbox};
+use crate::client::{Client, ClientError, Mailbox, ask};
 
 /// How often the store is asked: as often as a person sees a difference.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ pub fn state_text(state: JobState) -> &'static str {
 impl Client {
     /// The job as it stands.
     pub async fn report(&self, job: JobId) -> Result<JobReport, ClientError> {
-        let report = self.ask("look at the job", || self.store.job(job)).await?;
+        let report = ask("look at the job", || self.store.job(job)).await?;
         report.ok_or(ClientError::UnknownJob(job))
     }
 

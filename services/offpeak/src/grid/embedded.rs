@@ -1,13 +1,13 @@
 //! The whole grid in this process: `offpeak run`. The same services, on an in-memory broker and SQLite unless told otherwise.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator::{Aggregator, AggregatorMetrics};
 use anyhow::{Context as _, Result, anyhow};
-use broker::{MemoryBroker, RabbitSettings};
+use broker::{MemoryBroker, RabbitBroker, RabbitSettings, Topology};
 use ports::clock::SystemClock;
 use ports::store::DispatchStore as _;
 use ports::{Broker, Clock as _, Store};
@@ -23,6 +23,7 @@ use worker::{Lane, Worker, WorkerMetrics};
 
 use super::settings::{DEFAULTS, Settings};
 use super::{compile, open};
+use crate::exit::Refused;
 
 /// What the grid is to be.
 #[derive(Debug, Clone)]
@@ -33,11 +34,32 @@ pub struct Options {
     pub workers: usize,
     /// The pool they serve.
     pub pool: PoolName,
-    /// RabbitMQ instead of the in-memory broker.
+    /// RabbitMQ instead of the in-memory broker; only together with a database.
     pub amqp: Option<String>,
-    /// A database instead of the data folder's.
+    /// A database instead of the data folder's; only together with a broker.
     pub database: Option<String>,
 }
+
+impl Options {
+    /// Broker and database, or neither. With the database of another grid alone, the replies to its customers would go to the
+    /// broker in memory; with its broker alone, its submissions into the data folder.
+    fn outside(&self) -> Result<Option<(&str, &str)>, Refused> {
+        let [amqp, database] = [&self.amqp, &self.database].map(|url| url.as_deref().filter(|url| !url.is_empty()));
+        let (named, missing) = match (amqp, database) {
+            (None, None) => return Ok(None),
+            (Some(amqp), Some(database)) => return Ok(Some((amqp, database))),
+            (Some(_), None) => (BROKER, DATABASE),
+            (None, Some(_)) => (DATABASE, BROKER),
+        };
+        let problem = format!(
+            "{named} is named, and {missing} is not: name both, or unset both variables for a grid in this process alone"
+        );
+        Err(Refused::Usage(problem))
+    }
+}
+
+const BROKER: &str = "the broker (--amqp, OFFPEAK__AMQP__URL)";
+const DATABASE: &str = "the database (--database, OFFPEAK__DATABASE__URL)";
 
 /// A running grid.
 pub struct Grid {
@@ -65,18 +87,9 @@ impl Grid {
         let shards = settings.grid.shards;
         let topology = open::topology([(&options.pool, lanes)], shards);
 
-        let url = options.database.clone().unwrap_or_else(|| open::database_url(&options.data));
-        let store = Arc::new(SqlStore::connect(&url, StoreOptions::default()).await.context("cannot open the database")?);
-        store.migrate().await.context("cannot create the database's tables")?;
-        let broker: Arc<dyn Broker> = if let Some(url) = &options.amqp {
-            let rabbit = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(url) };
-            let broker = open::rabbit(&rabbit, &topology, true).await.context("cannot use the broker")?;
-            open::close_with(&broker, &scope);
-            broker
-        } else {
-            // The in-memory broker begins empty: what an earlier run had sent is due again.
-            store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
-            Arc::new(MemoryBroker::with_topology(&topology))
+        let (broker, store) = match options.outside()? {
+            Some(servers) => outside(servers, &topology, &scope).await?,
+            None => inside(&options.data, &topology).await?,
         };
         let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
         let parts = Parts { settings: &settings, broker: &broker, store: &store, metrics: &metrics };
@@ -122,6 +135,32 @@ impl Grid {
     }
 }
 
+/// The broker in memory and the data folder's database.
+async fn inside(data: &Path, topology: &Topology) -> Result<(Arc<dyn Broker>, Arc<SqlStore>)> {
+    let store = database(&open::database_url(data)).await?;
+    // The in-memory broker begins empty: what an earlier run had sent is due again.
+    store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
+    Ok((Arc::new(MemoryBroker::with_topology(topology)), store))
+}
+
+/// A broker and a database of which no other grid makes use; nothing is changed in either before that is known.
+async fn outside((amqp, url): (&str, &str), topology: &Topology, scope: &Scope) -> Result<(Arc<dyn Broker>, Arc<SqlStore>)> {
+    let settings = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(amqp) };
+    let unusable = "cannot use the broker";
+    let broker = Arc::new(RabbitBroker::connect(&settings).context(unusable)?);
+    open::wait_until_unused(&broker).await.context(unusable)?;
+    let store = database(url).await?;
+    broker.ensure_topology(topology, true).await.context(unusable)?;
+    open::close_with(&broker, scope);
+    Ok((broker, store))
+}
+
+async fn database(url: &str) -> Result<Arc<SqlStore>> {
+    let store = SqlStore::connect(url, StoreOptions::default()).await.context("cannot open the database")?;
+    store.migrate().await.context("cannot create the database's tables")?;
+    Ok(Arc::new(store))
+}
+
 /// Joins the scope; tells its end, empty if it was a good one.
 #[expect(clippy::disallowed_methods, reason = "this task joins the scope, so it cannot be on it")]
 fn watched(scope: Scope) -> watch::Receiver<Option<String>> {
@@ -153,6 +192,7 @@ impl Parts<'_> {
             clock: Arc::new(SystemClock),
             settings: Arc::new(producer::ProducerSettings { pools, shards, ..self.settings.producer.clone() }),
             metrics: ProducerMetrics::new(self.metrics)?,
+            standings: producer::Standings::default(),
             ready: Readiness::new().check("admission"),
         })
     }
@@ -163,6 +203,7 @@ impl Parts<'_> {
             store: self.store.clone(),
             clock: Arc::new(SystemClock),
             shards: self.settings.grid.shards,
+            // Without a number of days: the folder is its user's, and what is in it stays.
             settings: Arc::new(self.settings.aggregator.clone()),
             metrics: AggregatorMetrics::new(self.metrics)?,
             ready: Readiness::new().check("settling"),
@@ -210,5 +251,25 @@ impl Workers {
             metrics: self.metrics.clone(),
             ready: self.readiness.check("lane"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broker_and_database_are_named_together_or_not_at_all() {
+        let outside = |amqp: &str, database: &str| {
+            let [amqp, database] = [amqp, database].map(|url| Some(url.to_owned()));
+            let options = Options { data: PathBuf::new(), workers: 1, pool: PoolName::new("open").unwrap(), amqp, database };
+            options.outside().map(|servers| servers.is_some()).map_err(|refused| refused.to_string())
+        };
+        assert_eq!([outside("", ""), outside("amqp://host", "sqlite://file")], [Ok(false), Ok(true)]);
+        for (amqp, database) in [("amqp://host", ""), ("", "sqlite://file")] {
+            let told = outside(amqp, database).unwrap_err();
+            assert!(told.contains("OFFPEAK__AMQP__URL") && told.contains("OFFPEAK__DATABASE__URL"), "{told}");
+            assert!(told.ends_with("name both, or unset both variables for a grid in this process alone"), "{told}");
+        }
     }
 }

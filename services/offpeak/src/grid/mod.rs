@@ -7,6 +7,7 @@ mod embedded;
 mod open;
 mod serve;
 mod settings;
+mod terms;
 
 #[cfg(feature = "compiler")]
 pub use compile::{compiler_main, publisher};
@@ -19,3 +20,5 @@ pub(crate) use open::{no_file, topology};
 pub use serve::producer_main;
 pub use serve::{aggregator_main, worker_main};
 pub(crate) use settings::Settings;
+#[cfg(feature = "compiler")]
+pub(crate) use terms::Terms;

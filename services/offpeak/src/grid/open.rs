@@ -6,14 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use broker::topology::{Topology, TopologyError};
 use broker::{RabbitBroker, RabbitSettings};
 use ports::Broker;
+use ports::broker::{BrokerError, Depth};
 use protocol::PoolName;
 use sandbox::{ExecutorPool, ExecutorSettings};
 use service::{CancellationToken, Scope};
 use store::{SqlStore, StoreError, StoreOptions};
+
+#[cfg(feature = "compiler")]
+use crate::exit::Refused;
 
 /// The database of an `offpeak run`, in its data folder.
 pub fn database_url(data: &Path) -> String {
@@ -44,8 +48,11 @@ pub async fn migrate(url: &str) -> Result<()> {
 
 /// A command gives up on a broker that is away after so long; a service never does.
 const COMMAND_PATIENCE_MS: u64 = 15_000;
-/// How often a grid that is not there yet is looked for.
+/// How often a grid that is not there yet, or still there, is looked for.
 const LOOK_MS: u64 = 250;
+/// So long a broker may take to see that a program which was killed is gone.
+#[cfg(feature = "compiler")]
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Opens a broker for a command; its connections end with the scope.
 pub async fn open_broker(url: &str, scope: &Scope) -> Result<Arc<dyn Broker>> {
@@ -58,16 +65,52 @@ pub async fn open_broker(url: &str, scope: &Scope) -> Result<Arc<dyn Broker>> {
 
 /// Waits for a grid that is just being started on the broker.
 async fn wait_for_grid(broker: &RabbitBroker) -> Result<()> {
-    let looks = COMMAND_PATIENCE_MS / LOOK_MS;
-    for _ in 0..looks {
-        if broker.depth(protocol::address::SUBMIT_QUEUE).await?.is_some() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    if looked(broker, Duration::from_millis(COMMAND_PATIENCE_MS), |queue| queue.is_some()).await? {
+        return Ok(());
     }
-    anyhow::bail!(
-        "the broker is there, but no grid on it: its queue offpeak.submit is missing; start `offpeak producer` on it first"
-    )
+    bail!("the broker is there, but no grid on it: its queue offpeak.submit is missing; start `offpeak producer` on it first")
+}
+
+/// Waits until no grid runs on a broker. The consumers of a run that was killed are there for a moment longer.
+#[cfg(feature = "compiler")]
+pub(super) async fn wait_until_unused(broker: &RabbitBroker) -> Result<()> {
+    looked(broker, Duration::from_millis(COMMAND_PATIENCE_MS), |_| true).await?;
+    if looked(broker, LEAVING, |queue| queue.is_none_or(|queue| queue.consumers == 0)).await? {
+        return Ok(());
+    }
+    let problem = "a grid runs on this broker already: hand it the job with `offpeak submit`, or name neither broker nor database \
+                   (OFFPEAK__AMQP__URL, OFFPEAK__DATABASE__URL) for a grid in this process alone";
+    Err(Refused::Usage(problem.to_owned()).into())
+}
+
+/// Looks at the queue of submissions until it is as wanted; whether it came to that. A broker whose node is just being started is
+/// waited for: it refuses connections, or lets them in before it serves their virtual host. Told at once, since it may as well be
+/// a mistake in the address.
+async fn looked(broker: &RabbitBroker, patience: Duration, is_wanted: impl Fn(Option<Depth>) -> bool) -> Result<bool> {
+    let mut away = None;
+    let there = async {
+        loop {
+            away = match broker.depth(protocol::address::SUBMIT_QUEUE).await {
+                Ok(queue) if is_wanted(queue) => return Ok(()),
+                Ok(_) => None,
+                Err(BrokerError::Unreachable { operation, last, .. }) => {
+                    if away.is_none() {
+                        tracing::warn!("broker {} is not reachable: {last}; trying for {patience:?}", broker.address());
+                    }
+                    Some((operation, last))
+                }
+                Err(error @ (BrokerError::Refused { .. } | BrokerError::Closed)) => return Err(error),
+            };
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    };
+    if let Ok(found) = tokio::time::timeout(patience, there).await {
+        return Ok(found.map(|()| true)?);
+    }
+    match away {
+        Some((operation, last)) => Err(BrokerError::Unreachable { operation, waited: patience, last }.into()),
+        None => Ok(false),
+    }
 }
 
 /// Ends the broker's connections politely when everything else on the scope has ended.
@@ -97,13 +140,19 @@ pub(super) fn is_final(error: &anyhow::Error) -> bool {
 }
 
 /// Opens a service's database, waiting for it while it is away or has no tables yet; `None` if told to stop first.
-pub(super) async fn patient_store(url: &str, max_connections: u32, stopping: &CancellationToken) -> Option<Arc<SqlStore>> {
+/// `failed` is told of each attempt in vain, and tells it in words.
+pub(super) async fn patient_store(
+    url: &str,
+    max_connections: u32,
+    stopping: &CancellationToken,
+    failed: impl Fn(StoreError) -> String,
+) -> Option<Arc<SqlStore>> {
     let open = || async {
         let store = SqlStore::connect(url, StoreOptions { max_connections, ..StoreOptions::default() }).await?;
         store.check_schema().await?;
         Ok::<_, StoreError>(Arc::new(store))
     };
-    let open = || async { open().await.map_err(|error| crate::exit::told(&anyhow::Error::from(error))) };
+    let open = || async { open().await.map_err(&failed) };
     service::patience::until_done("opening the database (offpeak migrate creates its tables)", stopping, open).await
 }
 

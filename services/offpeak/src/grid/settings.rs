@@ -62,6 +62,8 @@ pub(crate) struct GridSettings {
     pub(crate) pools: String,
     pub(crate) shards: u16,
     pub(crate) shutdown_grace_ms: u64,
+    pub(crate) rate_card: String,
+    pub(crate) results_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -91,6 +93,8 @@ pub(crate) struct WorkerSection {
 const MAX_LANES: u16 = 64;
 /// Shards are queues with a consumer each in every aggregator.
 const MAX_SHARDS: u16 = 64;
+/// A century: beyond it is a slip, 0 keeps results for ever.
+const MAX_RESULTS_DAYS: u32 = 36_500;
 
 impl Settings {
     /// The defaults, a file over them, and the environment over both.
@@ -133,11 +137,10 @@ impl Validate for Settings {
         let pools = self.pools();
         let problem = pools.as_ref().err().cloned().unwrap_or_default();
         unless(pools.is_ok(), "grid.pools", problem, "write NAME:LANES, separated by commas");
-        let known = pools.as_ref().is_ok_and(|pools| pools.contains_key(&self.worker.pool));
-        let problem = format!("is {}, which is no pool of grid.pools", self.worker.pool);
-        unless(known || pools.is_err(), "worker.pool", problem, "name one of them, or add it there");
         let shards = self.grid.shards;
         unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), "take 1 to 64");
+        let days = self.grid.results_days;
+        unless(days <= MAX_RESULTS_DAYS, "grid.results_days", format!("is {days}"), "take at most 36500, or 0 to keep them");
         let (drain, grace) = (self.worker.own.drain_timeout_ms, self.grid.shutdown_grace_ms);
         let problem = format!("is {drain}, not below grid.shutdown_grace_ms, {grace}");
         unless(drain < grace, "worker.drain_timeout_ms", problem, "leave some seconds to hand back what is interrupted");
@@ -172,11 +175,12 @@ mod tests {
         let error = load(&[
             ("OFFPEAK__GRID__POOLS", "open"),
             ("OFFPEAK__GRID__SHARDS", "0"),
+            ("OFFPEAK__GRID__RESULTS_DAYS", "36501"),
             ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", "90000"),
             ("OFFPEAK__WORKER__SLOT", "1"),
         ]);
         let error = error.unwrap_err();
-        for part in ["grid.pools", "grid.shards", "drain_timeout_ms", "OFFPEAK__WORKER__SLOT"] {
+        for part in ["grid.pools", "grid.shards", "grid.results_days", "drain_timeout_ms", "OFFPEAK__WORKER__SLOT"] {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aggregator::{Aggregator, AggregatorMetrics};
+use aggregator::{Aggregator, AggregatorMetrics, AggregatorSettings};
 use anyhow::Result;
 use ports::clock::SystemClock;
 
@@ -19,16 +19,16 @@ pub async fn aggregator_main(config: Option<PathBuf>) -> Result<u8> {
 }
 
 async fn start(start: Start) -> Result<()> {
-    let Some(broker) = start.broker().await? else { return Ok(()) };
-    let Some(store) = start.store().await? else { return Ok(()) };
+    let (Some(broker), Some(store)) = tokio::try_join!(start.broker(), start.store())? else { return Ok(()) };
     let outbox = OutboxGauges::new(&start.metrics)?.watch(Arc::clone(&store), start.scope.stopping());
     start.scope.spawn("outbox gauges", outbox);
+    let (rates, results_days) = start.promised();
     let aggregator = Aggregator {
         broker,
         store,
         clock: Arc::new(SystemClock),
         shards: start.settings.grid.shards,
-        settings: Arc::new(start.settings.aggregator),
+        settings: Arc::new(AggregatorSettings { rates, results_days, ..start.settings.aggregator }),
         metrics: AggregatorMetrics::new(&start.metrics)?,
         ready: start.readiness.check(SETTLING),
     };

@@ -15,15 +15,17 @@ use anyhow::{Context as _, Result};
 use broker::{RabbitBroker, RabbitSettings, Topology};
 use ports::Broker as _;
 use ports::broker::Link;
+use rules::pricing::RateCard;
 use service::admin::{self, Admin, AdminError};
 use service::metrics::{IntGauge, IntGaugeVec};
 use service::scope::TaskError;
 use service::signals::{self, Signals};
-use service::{CancellationToken, Liveness, Metrics, Readiness, ReadyCheck, Scope};
-use store::SqlStore;
+use service::{CancellationToken, Metrics, Readiness, ReadyCheck, Scope, Startup};
+use store::{SqlStore, StoreError};
 
 use super::open;
 use super::settings::Settings;
+use super::terms::Terms;
 use crate::exit::{self, Refused};
 
 pub use aggregator::aggregator_main;
@@ -48,6 +50,8 @@ struct Process {
     checks: Vec<&'static str>,
     signals: Signals,
     settings: Settings,
+    /// What customers are promised, in services that keep it.
+    terms: Option<Terms>,
 }
 
 impl Process {
@@ -55,10 +59,10 @@ impl Process {
     fn new(name: &'static str, config: Option<&Path>) -> Result<Self> {
         let signals = Signals::install()?;
         let settings = Settings::load(config)?;
-        Ok(Self { name, checks: vec![BROKER], signals, settings })
+        Ok(Self { name, checks: vec![BROKER], signals, settings, terms: None })
     }
 
-    /// Refuses settings without a database.
+    /// Refuses settings without a database, or with a rate card that is not in order.
     fn with_database(mut self) -> Result<Self> {
         self.checks.push(DATABASE);
         if self.settings.database.url.is_empty() {
@@ -66,7 +70,18 @@ impl Process {
                 "database.url is not set: name the database in the file given with --config, or in OFFPEAK__DATABASE__URL";
             return Err(Refused::Usage(problem.to_owned()).into());
         }
+        self.terms = Some(Terms::load(&self.settings).map_err(|error| Refused::Usage(error.to_string()))?);
         Ok(self)
+    }
+
+    /// Refuses a worker's pool that the grid does not have: only workers serve one.
+    fn with_pool(self) -> Result<Self> {
+        let (pools, pool) = (self.settings.pools().map_err(Refused::Usage)?, &self.settings.worker.pool);
+        if pools.contains_key(pool) {
+            return Ok(self);
+        }
+        let problem = format!("worker.pool is {pool}, which is no pool of grid.pools: name one of them, or add it there");
+        Err(Refused::Usage(problem).into())
     }
 
     /// A further check that must hold, which the service knows of.
@@ -80,30 +95,38 @@ impl Process {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let Self { name, checks, signals, settings } = self;
+        let Self { name, checks, signals, settings, terms } = self;
         service::telemetry::init(settings.log.format, &settings.log.filter)
             .map_err(|error| Refused::Usage(exit::told(&error.into())))?;
         let scope = Scope::new();
-        let metrics = Metrics::new(name, env!("CARGO_PKG_VERSION"))?;
-        let readiness = Readiness::new();
+        let mut about = settings.shared();
+        about.extend(terms.iter().flat_map(Terms::shared));
+        about.extend([("service", name.to_owned()), ("version", env!("CARGO_PKG_VERSION").to_owned())]);
+        let (startup, readiness, liveness) = (Startup::new(), Readiness::new(), scope.liveness());
         // All of them before anyone can ask.
         for check in checks {
             readiness.check(check);
         }
-        let mut about = settings.shared();
-        about.extend([("service", name.to_owned()), ("version", env!("CARGO_PKG_VERSION").to_owned())]);
-        let admin = Admin { readiness: readiness.clone(), liveness: Liveness::new(), metrics: metrics.clone(), about };
-        serve_admin(&settings, admin, &scope).await?;
-        let grace = Duration::from_millis(settings.grid.shutdown_grace_ms);
+        let metrics = Metrics::new(name, env!("CARGO_PKG_VERSION"))?;
+        let start = start(Start {
+            name,
+            settings: settings.clone(),
+            terms,
+            metrics: metrics.clone(),
+            startup: startup.clone(),
+            readiness: readiness.clone(),
+            scope: scope.clone(),
+        });
         let unready = readiness.clone();
+        serve_admin(settings.admin.address, Admin { startup, readiness, liveness, metrics, about }, &scope).await?;
+        let grace = Duration::from_millis(settings.grid.shutdown_grace_ms);
         let stopping = scope.stopping();
         scope.spawn("readiness", async move {
             stopping.cancelled().await;
             unready.drain();
             Ok(())
         });
-        let starting = start(Start { name, settings, metrics, readiness, scope: scope.clone() });
-        scope.spawn("start", async move { starting.await.map_err(TaskError::from) });
+        scope.spawn("start", async move { start.await.map_err(TaskError::from) });
         tracing::info!("offpeak {name} {} starts", env!("CARGO_PKG_VERSION"));
         let ended = signals::run(&scope, signals, grace).await;
         match &ended {
@@ -124,8 +147,7 @@ fn source_of(error: &service::ScopeError) -> String {
     text
 }
 
-async fn serve_admin(settings: &Settings, admin: Admin, scope: &Scope) -> Result<()> {
-    let address = settings.admin.address;
+async fn serve_admin(address: SocketAddr, admin: Admin, scope: &Scope) -> Result<()> {
     let listener = match admin::bind(address).await {
         Err(AdminError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
             let free = SocketAddr::new(address.ip(), 0);
@@ -145,12 +167,19 @@ async fn serve_admin(settings: &Settings, admin: Admin, scope: &Scope) -> Result
 struct Start {
     name: &'static str,
     settings: Settings,
+    terms: Option<Terms>,
     metrics: Metrics,
+    startup: Startup,
     readiness: Readiness,
     scope: Scope,
 }
 
 impl Start {
+    /// Prices and retention.
+    fn promised(&self) -> (Option<Arc<RateCard>>, u32) {
+        self.terms.as_ref().map_or((None, 0), |terms| (terms.rates.clone(), terms.results_days))
+    }
+
     /// Connects to the broker and sees to the topology, for as long as it takes; a refusal that is final is an error,
     /// and `None` that the service was told to stop first.
     async fn broker(&self) -> Result<Option<Arc<RabbitBroker>>> {
@@ -186,14 +215,27 @@ impl Start {
         Ok(open::topology(pools.iter().map(|(name, pool)| (name, pool.lanes)), self.settings.grid.shards))
     }
 
-    /// Opens the database, for as long as it takes; `None` if the service was told to stop first.
+    /// Opens the database, for as long as it takes; `None` if the service was told to stop first. The process has started
+    /// with that, or when the database is away; tables that this version cannot use hold it up.
     async fn store(&self) -> Result<Option<Arc<SqlStore>>> {
         let (check, stopping) = (self.readiness.check(DATABASE), self.scope.stopping());
         check.not_ready("connecting");
         let up = self.metrics.gauge("database_up", "1 while the database answers.")?;
         let database = &self.settings.database;
-        let store = open::patient_store(database.url.expose(), database.max_connections, &stopping).await;
+        let failed = |error: StoreError| {
+            let refused = matches!(error, StoreError::Corrupt { .. });
+            let reason = exit::told(&error.into());
+            if refused {
+                self.startup.held_up(format!("{DATABASE}: {reason}"));
+            } else {
+                self.startup.started();
+            }
+            check.not_ready(&reason);
+            reason
+        };
+        let store = open::patient_store(database.url.expose(), database.max_connections, &stopping, failed).await;
         if let Some(store) = &store {
+            self.startup.started();
             self.scope.spawn("database ping", watch_database(Arc::clone(store), check, up, stopping));
         }
         Ok(store)

@@ -24,12 +24,19 @@ pub async fn producer_main(config: Option<PathBuf>) -> Result<u8> {
 }
 
 async fn start(start: Start) -> Result<()> {
-    let Some(broker) = start.broker().await? else { return Ok(()) };
-    check_policies(&start, &broker).await?;
-    let Some(store) = start.store().await? else { return Ok(()) };
+    let broker = async {
+        let broker = start.broker().await?;
+        if let Some(broker) = &broker {
+            check_policies(&start, broker).await?;
+        }
+        anyhow::Ok(broker)
+    };
+    let (Some(broker), Some(store)) = tokio::try_join!(broker, start.store())? else { return Ok(()) };
     let pools = start.settings.pools().map_err(Refused::Usage)?;
     let load = LoadGauges::new(&start.metrics, pools.keys().cloned().collect())?;
     start.scope.spawn("load gauges", load.watch(Arc::clone(&store), start.scope.stopping()));
+    let (rates, results_days) = start.promised();
+    let shards = start.settings.grid.shards;
     let producer = Producer {
         name: format!("producer-{}", Uuid::now_v7()),
         broker,
@@ -37,8 +44,9 @@ async fn start(start: Start) -> Result<()> {
         publish: compile::bounded_publisher(&start.settings.publisher)?,
         generation: sandbox::generation(),
         clock: Arc::new(SystemClock),
-        settings: Arc::new(ProducerSettings { pools, shards: start.settings.grid.shards, ..start.settings.producer }),
+        settings: Arc::new(ProducerSettings { pools, shards, rates, results_days, ..start.settings.producer }),
         metrics: ProducerMetrics::new(&start.metrics)?,
+        standings: producer::Standings::default(),
         ready: start.readiness.check(ADMISSION),
     };
     producer.start(&start.scope);
@@ -57,7 +65,7 @@ async fn check_policies(start: &Start, broker: &RabbitBroker) -> Result<()> {
     match broker.check_policies(management.expose(), &start.topology()?).await {
         Ok(()) => Ok(()),
         // The grid needs the management side for nothing else.
-        Err(error @ PolicyError::Unknown(ManagementError::Unread { .. })) => {
+        Err(error @ PolicyError::Unknown(ManagementError::Unread { .. } | ManagementError::Refused { .. })) => {
             tracing::warn!("the queues' policies are not checked: {error}");
             Ok(())
         }

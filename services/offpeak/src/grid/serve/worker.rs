@@ -20,10 +20,11 @@ const LANE: &str = "lane";
 
 /// Runs a worker until it is told to stop; its exit code.
 pub async fn worker_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("worker", config.as_deref())?.with_check(LANE).run(start).await
+    Process::new("worker", config.as_deref())?.with_pool()?.with_check(LANE).run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {
+    start.startup.started();
     let Some(broker) = start.broker().await? else { return Ok(()) };
     let section = &start.settings.worker;
     let host = match &section.host {

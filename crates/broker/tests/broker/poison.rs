@@ -1,0 +1,125 @@
+//! A message whose properties are no text, which RabbitMQ lets pass and our client cannot read: parked alone, and soon.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use broker::{RabbitBroker, RabbitSettings};
+use ports::broker::{Broker, Confirm, Consumer, Link, Outgoing, Properties, Verdict};
+use protocol::address::{FETCH_EXCHANGE, FETCH_QUEUE, Origin, SUBMIT_EXCHANGE, SUBMIT_QUEUE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::node::{NODE, PATIENCE, Vhost, put};
+
+/// What a proxy writes over with bytes that are in no text.
+const POISON: &str = "poison";
+const NO_TEXT: &[u8; 6] = b"\xff\xfe\xfd\xfc\xfb\xfa";
+/// How many messages wait behind it.
+const BEHIND: usize = 40;
+/// A bound on waiting for it to be parked, and the pause between two looks.
+const LOOKS: usize = 1200;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Carries what a client sends, but for the word that is written over in content headers.
+async fn spoil(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    // The protocol header, which is no frame.
+    let mut greeting = [0; 8];
+    from.read_exact(&mut greeting).await?;
+    to.write_all(&greeting).await?;
+    loop {
+        let mut frame = vec![0; 7];
+        from.read_exact(&mut frame).await?;
+        let size = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
+        // The payload, and the octet that ends the frame.
+        frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
+        from.read_exact(&mut frame[7..]).await?;
+        let at = frame.windows(POISON.len()).position(|window| window == POISON.as_bytes());
+        // Type 2 is a content header (AMQP 0-9-1, section 2.3.5).
+        if let (2, Some(at)) = (frame[0], at) {
+            frame[at..at + NO_TEXT.len()].copy_from_slice(NO_TEXT);
+        }
+        to.write_all(&frame).await?;
+    }
+}
+
+async fn spoiling(node: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (from_client, mut to_client) = client.into_split();
+            let (mut from_node, to_node) = TcpStream::connect(&node).await.unwrap().into_split();
+            tokio::spawn(spoil(from_client, to_node));
+            tokio::spawn(async move { tokio::io::copy(&mut from_node, &mut to_client).await });
+        }
+    });
+    port
+}
+
+fn submission(id: &str) -> Outgoing {
+    Outgoing {
+        exchange: SUBMIT_EXCHANGE.into(),
+        routing_key: "anyone".into(),
+        properties: Properties { message_id: id.into(), kind: "offpeak.test.v1".into(), ..Properties::default() },
+        body: id.as_bytes().to_vec(),
+    }
+}
+
+/// Takes that many messages, and returns which they are, and how often the one that came most often has come before.
+async fn taken(consumer: &dyn Consumer, count: usize) -> (BTreeSet<String>, u32) {
+    let (mut seen, mut most) = (BTreeSet::new(), 0);
+    while seen.len() < count {
+        let batch = tokio::time::timeout(PATIENCE, consumer.next(100)).await.expect("a delivery in time").unwrap();
+        let verdicts: Vec<_> = batch.iter().map(|delivery| (delivery.tag, Verdict::Ack)).collect();
+        consumer.settle(&verdicts).await.unwrap();
+        most = batch.iter().map(|delivery| delivery.delivery_count).chain([most]).max().unwrap_or_default();
+        seen.extend(batch.into_iter().map(|delivery| delivery.properties.message_id));
+    }
+    (seen, most)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_parked_alone_and_soon() {
+    let _node = NODE.read().await;
+    let vhost = Vhost::new("poison").await;
+    let (login, rest) = vhost.url.split_once('@').unwrap();
+    let (node, path) = rest.split_once('/').unwrap();
+    let port = spoiling(node.to_owned()).await;
+    let spoiled = RabbitBroker::connect(&RabbitSettings::new(format!("{login}@127.0.0.1:{port}/{path}"))).unwrap();
+    let grid = vhost.connect("grid");
+    let behind: Vec<String> = (0..BEHIND).map(|number| number.to_string()).collect();
+    assert_eq!(spoiled.publish(vec![submission(POISON)], PATIENCE).await.unwrap(), [Confirm::Stored]);
+    let all = || behind.iter().map(|id| submission(id)).collect();
+    put(&grid, all()).await;
+
+    // With a back-off that grows at each of the twenty deliveries, nothing would come for two minutes.
+    let other = grid.consume(FETCH_QUEUE, 32).await.unwrap();
+    let consumer = grid.consume(SUBMIT_QUEUE, 32).await.unwrap();
+    let (seen, most) = taken(&*consumer, BEHIND).await;
+    assert!(seen.iter().eq(behind.iter().collect::<BTreeSet<_>>()), "{seen:?}");
+    assert!(most < 10, "what was delivered beside it came again {most} times");
+    let dead = Origin::Submit.queue();
+    for _ in 0..LOOKS {
+        if grid.depth(&dead).await.unwrap().unwrap().ready > 0 {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!(grid.depth(&dead).await.unwrap().unwrap().ready, 1, "it is parked alone");
+    assert_eq!(grid.link(), Link::Up, "the connection of all consumers is there");
+
+    // As many as are taken at once were well, one by one; then all is as before: a full window, and the queue beside it.
+    put(&grid, all()).await;
+    taken(&*consumer, BEHIND).await;
+    put(&grid, all()).await;
+    let mut held = 0;
+    while held < 32 {
+        let more = tokio::time::timeout(PATIENCE, consumer.next(100)).await;
+        held += more.unwrap_or_else(|_| panic!("only {held} at once")).unwrap().len();
+    }
+    let fetch = Outgoing { exchange: FETCH_EXCHANGE.into(), ..submission("fetch") };
+    put(&grid, vec![fetch]).await;
+    assert!(taken(&*other, 1).await.0.contains("fetch"));
+}

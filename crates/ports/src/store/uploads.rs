@@ -1,0 +1,64 @@
+//! Uploads: which blobs are whose. A customer may use a blob only if it has itself sent every byte of it.
+
+use async_trait::async_trait;
+use protocol::blob::{BlobEntry, PutBlob};
+use protocol::{CustomerName, Digest, Micros};
+
+use super::StoreError;
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartPut {
+    /// It is there; so many bytes of the blob are now, and whether that is all of it.
+    Stored {
+        /// Bytes that this customer has sent of it.
+        received: u64,
+        /// Whether it is whole and of its digest.
+        whole: bool,
+    },
+    /// Its offset or size is wrong, or the parts are not of that digest; if all were there they are dropped.
+    Mismatch,
+    /// The customer's blobs would take more bytes than `limit`; so many they take.
+    Full {
+        /// Bytes of its blobs.
+        stored: u64,
+    },
+}
+
+/// What became of a blob that is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobRelease {
+    /// It is no longer the customer's, and its bytes are gone if it is nobody's.
+    Released {
+        /// Its size.
+        bytes: u64,
+    },
+    /// The customer has no such blob.
+    Unknown,
+    /// A job of the customer that has not ended needs it.
+    InUse {
+        /// The job.
+        job: protocol::JobId,
+    },
+}
+
+/// The uploads' transactions.
+#[async_trait]
+pub trait UploadStore: Send + Sync {
+    /// Writes a part of a customer's blob, if its blobs then take at most `limit` bytes. A part that comes again
+    /// changes nothing; one of a blob that another customer has too must have the same bytes.
+    async fn put_own_part(&self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros)
+    -> Result<PartPut, StoreError>;
+
+    /// The size of a whole blob that the customer may use: one that it has sent, or that nobody owns.
+    async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError>;
+
+    /// The customer's blobs in the order of their digests, those after `after`, at most `limit`.
+    async fn own_blobs(&self, customer: &CustomerName, after: Option<Digest>, limit: u32) -> Result<Vec<BlobEntry>, StoreError>;
+
+    /// Gives a customer's blob up, unless a job of it that has not ended needs it.
+    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError>;
+
+    /// Drops up to `limit` uploads that began before a time and are not whole. Returns how many.
+    async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
+}

@@ -1,0 +1,73 @@
+//! The fuel of a customer's month, exact and at once: a sum is kept, and only what was recorded since is added.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use protocol::{CustomerName, Micros};
+
+use crate::fault::Fault;
+use crate::ledger::whole;
+use crate::sql::{Row, Tx, values};
+
+/// Of how many customers sums are kept; some hundred bytes each.
+const MAX_CUSTOMERS: usize = 10_000;
+
+/// Sums that were taken.
+#[derive(Default)]
+pub(crate) struct FuelSums(Mutex<BTreeMap<CustomerName, FuelSum>>);
+
+/// The fuel of a customer's rows from a time on, as far as the row of that number.
+#[derive(Clone, Copy)]
+struct FuelSum {
+    since: Micros,
+    last: i64,
+    fuel: u128,
+}
+
+/// Sums of 63-bit numbers, taken in halves of 32 bits.
+macro_rules! sum_of_rows {
+    ($wanted:literal) => {
+        concat!(
+            "SELECT CAST(COALESCE(SUM(fuel >> 32), 0) AS BIGINT), CAST(COALESCE(SUM(fuel & 4294967295), 0) AS BIGINT)
+            FROM ledger WHERE customer = $1 AND recorded_at >= $2",
+            $wanted
+        )
+    };
+}
+
+impl FuelSums {
+    /// The fuel of a customer's rows recorded from `since` on. Rows are numbered in the order of their commits, so all
+    /// that is new has a higher number than what was summed before.
+    pub(crate) async fn read(&self, tx: &mut Tx, customer: &CustomerName, since: Micros) -> Result<u128, Fault> {
+        let newest = tx.first("SELECT MAX(number) FROM ledger WHERE customer = $1", values![customer]).await?;
+        let newest = newest.as_ref().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
+        // A number that is no longer there: the database was put back to where it was before.
+        let kept = self.kept(customer).filter(|sum| sum.since == since && sum.last <= newest);
+        let fuel = match kept {
+            Some(sum) if sum.last == newest => sum.fuel,
+            Some(sum) => {
+                let further = tx.first(sum_of_rows!(" AND number > $3"), values![customer, since, sum.last]).await?;
+                sum.fuel.saturating_add(read_sum(further.as_ref())?)
+            }
+            None => read_sum(tx.first(sum_of_rows!(""), values![customer, since]).await?.as_ref())?,
+        };
+        self.keep(customer, FuelSum { since, last: newest, fuel });
+        Ok(fuel)
+    }
+
+    fn kept(&self, customer: &CustomerName) -> Option<FuelSum> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(customer).copied()
+    }
+
+    fn keep(&self, customer: &CustomerName, sum: FuelSum) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_CUSTOMERS && !kept.contains_key(customer) {
+            kept.clear();
+        }
+        kept.insert(customer.clone(), sum);
+    }
+}
+
+fn read_sum(row: Option<&Row>) -> Result<u128, Fault> {
+    row.map_or(Ok(0), |row| whole(row, 0))
+}

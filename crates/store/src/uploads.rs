@@ -1,0 +1,257 @@
+//! Uploads: which blobs are whose, and parts on their way to a blob. What a customer sends is its own until it is whole
+//! and of its digest; only then its bytes become the blob's (see [`crate::promote`]).
+
+use async_trait::async_trait;
+use ports::store::{BlobRelease, PartPut, StoreError, UploadStore};
+use protocol::blob::{BlobEntry, PutBlob};
+use protocol::{CustomerName, Digest, Micros};
+
+use crate::blobs::{PART, is_part, part_data, parts, whole_size};
+use crate::connect::SqlStore;
+use crate::fault::Fault;
+use crate::sql::{Lock, Row, Tx, values};
+use crate::{attempt, customers, job_blobs, promote};
+
+/// How many gaps of an upload are listed at most.
+const MAX_GAPS: usize = 1_000;
+
+#[async_trait]
+impl UploadStore for SqlStore {
+    async fn put_own_part(
+        &self,
+        customer: &CustomerName,
+        part: &PutBlob,
+        limit: u64,
+        now: Micros,
+    ) -> Result<PartPut, StoreError> {
+        let alone = parts(part.size) == 1;
+        if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
+            return Ok(PartPut::Mismatch);
+        }
+        match attempt!("put part of an upload", self.try_put_own_part(customer, part, limit, now))? {
+            Noted::Answered(answer) => Ok(answer),
+            Noted::Complete(upload) => self.finish(upload).await,
+        }
+    }
+
+    async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {
+        attempt!("read size of an own blob", self.try_own_blob_size(customer, digest))
+    }
+
+    async fn own_blobs(&self, customer: &CustomerName, after: Option<Digest>, limit: u32) -> Result<Vec<BlobEntry>, StoreError> {
+        attempt!("read own blobs", self.try_own_blobs(customer, after, limit))
+    }
+
+    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError> {
+        attempt!("note old jobs", self.note_old_jobs())?;
+        attempt!("release blob", self.try_release_blob(customer, digest))
+    }
+
+    async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
+        let mut forgotten = 0;
+        for upload in attempt!("find old uploads", self.try_old_uploads(before, limit))? {
+            forgotten += u32::from(attempt!("forget upload", self.try_forget_upload(&upload))?);
+        }
+        Ok(forgotten)
+    }
+}
+
+/// An upload's row.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload {
+    /// Tells it from one of the same customer and digest that was given up before.
+    pub(crate) number: i64,
+    pub(crate) customer: CustomerName,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) received: u64,
+    pub(crate) whole: bool,
+    pub(crate) begun_at: Micros,
+}
+
+/// The columns of [`read_upload`].
+const UPLOAD: &str = "SELECT number, customer, digest, size, received, whole, begun_at FROM uploads";
+
+fn read_upload(row: &Row) -> Result<Upload, Fault> {
+    Ok(Upload {
+        number: row.int(0)?,
+        customer: row.parsed(1)?,
+        digest: row.digest(2)?,
+        size: row.number(3)?,
+        received: row.number(4)?,
+        whole: row.flag(5)?,
+        begun_at: row.time(6)?,
+    })
+}
+
+/// What came of a part.
+enum Noted {
+    Answered(PartPut),
+    /// All bytes of the upload are there, and must be checked.
+    Complete(Upload),
+}
+
+impl SqlStore {
+    async fn try_put_own_part(&self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros) -> Result<Noted, Fault> {
+        let mut tx = self.write().await?;
+        lock(&mut tx, customer, part.digest).await?;
+        let mut upload = match find(&mut tx, customer, part.digest).await? {
+            Some(upload) if upload.size != part.size => return Ok(Noted::Answered(PartPut::Mismatch)),
+            Some(upload) if upload.whole => return Ok(Noted::Answered(received(&upload))),
+            Some(upload) => upload,
+            None => {
+                let stored = customers::stored_bytes(&mut tx, customer).await?;
+                if stored.saturating_add(part.size) > limit {
+                    return Ok(Noted::Answered(PartPut::Full { stored }));
+                }
+                begin(&mut tx, customer, part, now).await?
+            }
+        };
+        let there = whole_size(&mut tx, part.digest).await?;
+        if there.is_some() {
+            let stored = part_data(&mut tx, part.digest, part.size, part.offset).await?;
+            if there != Some(part.size) || stored.as_ref() != Some(&part.data) {
+                return Ok(Noted::Answered(PartPut::Mismatch));
+            }
+        }
+        let data = there.is_none().then(|| part.data.clone());
+        let note = "INSERT INTO upload_parts (upload, start, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        if tx.run(note, values![upload.number, part.offset, data]).await? > 0 {
+            let length = u64::try_from(part.data.len()).unwrap_or(u64::MAX);
+            tx.run("UPDATE uploads SET received = received + $2 WHERE number = $1", values![upload.number, length]).await?;
+            upload.received = upload.received.saturating_add(length);
+        }
+        if upload.received < upload.size {
+            tx.commit().await?;
+            return Ok(Noted::Answered(received(&upload)));
+        }
+        if parts(upload.size) > 1 {
+            tx.commit().await?;
+            return Ok(Noted::Complete(upload));
+        }
+        // Its digest is known already.
+        promote::begin(&mut tx, &upload).await?;
+        promote::move_parts(&mut tx, &upload, 0).await?;
+        let upload = promote::end(&mut tx, upload, None).await?;
+        tx.commit().await?;
+        Ok(Noted::Answered(upload.map_or(PartPut::Mismatch, |upload| received(&upload))))
+    }
+
+    async fn try_own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, Fault> {
+        own_size(&mut self.read().await?, customer, digest).await
+    }
+
+    async fn try_own_blobs(&self, customer: &CustomerName, after: Option<Digest>, limit: u32) -> Result<Vec<BlobEntry>, Fault> {
+        let mut tx = self.read().await?;
+        let after = after.map_or_else(Vec::new, |digest| digest.0.to_vec());
+        let sql = format!("{UPLOAD} WHERE customer = $1 AND digest > $2 ORDER BY digest LIMIT $3");
+        let rows = tx.composed(sql, values![customer, after, limit]).await?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let upload = read_upload(row)?;
+            let missing = if upload.whole { Vec::new() } else { gaps(&mut tx, &upload).await? };
+            let Upload { digest, size, received, whole, begun_at, .. } = upload;
+            entries.push(BlobEntry { digest, size, received, whole, missing, begun_at_us: begun_at });
+        }
+        Ok(entries)
+    }
+
+    async fn try_release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, Fault> {
+        let mut tx = self.write().await?;
+        lock(&mut tx, customer, digest).await?;
+        let Some(upload) = find(&mut tx, customer, digest).await? else { return Ok(BlobRelease::Unknown) };
+        if upload.whole
+            && let Some(job) = job_blobs::user(&mut tx, customer, digest).await?
+        {
+            return Ok(BlobRelease::InUse { job });
+        }
+        drop_upload(&mut tx, &upload).await?;
+        tx.commit().await?;
+        Ok(BlobRelease::Released { bytes: upload.size })
+    }
+
+    async fn try_old_uploads(&self, before: Micros, limit: u32) -> Result<Vec<Upload>, Fault> {
+        let mut tx = self.read().await?;
+        let sql = format!("{UPLOAD} WHERE whole = 0 AND begun_at < $1 ORDER BY begun_at, number LIMIT $2");
+        tx.composed(sql, values![before, limit]).await?.iter().map(read_upload).collect()
+    }
+
+    /// Drops an upload that is not whole; whether it was still there.
+    pub(crate) async fn try_forget_upload(&self, upload: &Upload) -> Result<bool, Fault> {
+        let mut tx = self.write().await?;
+        lock(&mut tx, &upload.customer, upload.digest).await?;
+        let found = find(&mut tx, &upload.customer, upload.digest).await?;
+        let Some(found) = found.filter(|found| found.number == upload.number && !found.whole) else { return Ok(false) };
+        drop_upload(&mut tx, &found).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// The size of a whole blob that the customer may use.
+pub(crate) async fn own_size(tx: &mut Tx, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, Fault> {
+    let sql = "SELECT b.size FROM blobs b WHERE b.digest = $2 AND b.whole = 1 AND (
+        EXISTS (SELECT 1 FROM uploads u WHERE u.customer = $1 AND u.digest = b.digest AND u.whole = 1)
+        OR (b.kept = 1 AND NOT EXISTS (
+            SELECT 1 FROM uploads u WHERE u.digest = b.digest AND u.size = b.size AND u.whole = 1)))";
+    tx.first(sql, values![customer, digest]).await?.map(|row| row.number(0)).transpose()
+}
+
+/// The locks of whoever changes an upload, in this order.
+pub(crate) async fn lock(tx: &mut Tx, customer: &CustomerName, digest: Digest) -> Result<(), Fault> {
+    tx.lock(Lock::Uploads(customer.as_str())).await?;
+    tx.lock(Lock::Blob(digest)).await
+}
+
+pub(crate) async fn find(tx: &mut Tx, customer: &CustomerName, digest: Digest) -> Result<Option<Upload>, Fault> {
+    let rows = tx.composed(format!("{UPLOAD} WHERE customer = $1 AND digest = $2"), values![customer, digest]).await?;
+    rows.first().map(read_upload).transpose()
+}
+
+async fn begin(tx: &mut Tx, customer: &CustomerName, part: &PutBlob, now: Micros) -> Result<Upload, Fault> {
+    let insert = "INSERT INTO uploads (customer, digest, size, begun_at) VALUES ($1, $2, $3, $4)";
+    tx.run(insert, values![customer, part.digest, part.size, now]).await?;
+    let begun = find(tx, customer, part.digest).await?;
+    begun.ok_or_else(|| Fault::data("an upload that was just begun is gone"))
+}
+
+/// How far an upload is.
+pub(crate) fn received(upload: &Upload) -> PartPut {
+    PartPut::Stored { received: upload.received, whole: upload.whole }
+}
+
+/// Where parts of an upload are missing: offset and length of each gap, the first [`MAX_GAPS`].
+async fn gaps(tx: &mut Tx, upload: &Upload) -> Result<Vec<(u64, u64)>, Fault> {
+    let rows = tx.all("SELECT start FROM upload_parts WHERE upload = $1 ORDER BY start", values![upload.number]).await?;
+    let mut gaps = Vec::new();
+    let mut next = 0;
+    for start in rows.iter().map(|row| row.number::<u64>(0)).chain([Ok(upload.size)]) {
+        let start = start?;
+        if start > next && gaps.len() < MAX_GAPS {
+            gaps.push((next, start - next));
+        }
+        next = start.saturating_add(PART);
+    }
+    Ok(gaps)
+}
+
+/// Forgets an upload, and drops the blob's bytes if nobody needs them any more.
+async fn drop_upload(tx: &mut Tx, upload: &Upload) -> Result<(), Fault> {
+    tx.run("DELETE FROM upload_parts WHERE upload = $1", values![upload.number]).await?;
+    tx.run("DELETE FROM uploads WHERE number = $1", values![upload.number]).await?;
+    let blob = values![upload.digest, upload.size];
+    let kept = tx.all_locked("SELECT kept FROM blobs WHERE digest = $1 AND size = $2", blob.clone()).await?;
+    let Some(kept) = kept.first() else { return Ok(()) };
+    // One that is begun counts: parts of it may be noted only because the bytes are here.
+    let others = "SELECT number FROM uploads WHERE digest = $1 AND size = $2 LIMIT 1";
+    let artefact = "SELECT CAST(1 AS BIGINT) FROM apps WHERE artefact = $1 LIMIT 1";
+    let needed = kept.flag(0)?
+        || tx.first(others, blob.clone()).await?.is_some()
+        || tx.first(artefact, values![upload.digest]).await?.is_some()
+        || job_blobs::is_needed(tx, upload.digest).await?;
+    if !needed {
+        tx.run("DELETE FROM blob_parts WHERE digest = $1 AND size = $2", blob.clone()).await?;
+        tx.run("DELETE FROM blobs WHERE digest = $1 AND size = $2", blob).await?;
+    }
+    Ok(())
+}

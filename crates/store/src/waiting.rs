@@ -1,0 +1,99 @@
+//! Why a job is not done, and what its app took before: counted for those who ask.
+
+use ports::store::{AppExperience, WaitFacts};
+use protocol::query::FailureCount;
+use protocol::{CustomerName, Digest, Fuel, JobId};
+
+use crate::claim::WORTH;
+use crate::connect::SqlStore;
+use crate::fault::Fault;
+use crate::sql::{Tx, values};
+
+/// Jobs of the same customer that are compared with the one asked about.
+const MAX_COMPARED: u32 = 1_000;
+/// Failed replicas that are counted: more of them tell no more about why, and would take seconds.
+const MAX_FAILURES: u32 = 100_000;
+/// Reasons that are told.
+const MAX_REASONS: u32 = 20;
+/// Ended jobs whose experience counts: an app's customer knows by then what to expect, and apps' inputs change.
+const MAX_EXPERIENCE: u32 = 100;
+
+impl SqlStore {
+    pub(crate) async fn try_wait_facts(&self, job: JobId) -> Result<WaitFacts, Fault> {
+        let mut tx = self.read().await?;
+        Ok(WaitFacts { ahead: self.ahead(&mut tx, job).await?, failures: failures(&mut tx, job).await? })
+    }
+
+    /// How many of its customer's jobs with work to send for the same pool come before a job that runs.
+    async fn ahead(&self, tx: &mut Tx, job: JobId) -> Result<u64, Fault> {
+        let sql = "SELECT customer FROM jobs WHERE id = $1 AND state = 'running'";
+        let Some(row) = tx.first(sql, values![job]).await? else { return Ok(0) };
+        let customer: CustomerName = row.parsed(0)?;
+        let sql = format!("SELECT j.id FROM jobs j WHERE {WORTH} AND j.customer = $2 AND j.id <> $3 ORDER BY j.id LIMIT $4");
+        let rows = tx.composed(sql, values![self.clock.now(), &customer, job, MAX_COMPARED]).await?;
+        let others = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
+        let specs = self.specs.load(tx, &[others.as_slice(), &[job]].concat()).await?;
+        let Some(own) = specs.get(&job) else { return Ok(0) };
+        let before = |other: &&JobId| {
+            let same_pool = specs.get(*other).filter(|spec| spec.pool == own.pool);
+            same_pool.is_some_and(|spec| spec.priority > own.priority || (spec.priority == own.priority && **other < job))
+        };
+        Ok(u64::try_from(others.iter().filter(before).count()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) async fn try_app_experience(&self, customer: &CustomerName, app: Digest) -> Result<AppExperience, Fault> {
+        let mut tx = self.read().await?;
+        // Items of units that were given up have no fuel, so they are no part of what an item takes.
+        let sql = "SELECT fuel, items_succeeded + CASE WHEN failed_units = 0 THEN items_failed ELSE 0 END,
+                compute_us, valid_units, replicas
+            FROM jobs WHERE customer = $1 AND app = $2 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT $3";
+        let mut experience = AppExperience::default();
+        for row in tx.all(sql, values![customer, app, MAX_EXPERIENCE]).await? {
+            let compute_us = of_one_replica(row.number(2)?, row.number(3)?, row.number(4)?);
+            add_job(&mut experience, row.fuel(0)?, row.number(1)?, compute_us);
+        }
+        Ok(experience)
+    }
+}
+
+/// Of a job's computing time that which its valid units would have taken, each computed once.
+fn of_one_replica(compute_us: u64, units: u64, replicas: u64) -> u64 {
+    let once = u128::from(compute_us) * u128::from(units) / u128::from(replicas.max(units).max(1));
+    u64::try_from(once).unwrap_or(u64::MAX)
+}
+
+/// Adds what a job took; one of which nothing was computed tells nothing.
+fn add_job(experience: &mut AppExperience, fuel: Fuel, items: u64, compute_us: u64) {
+    let Some(each) = fuel.get().checked_div(items) else { return };
+    let (least, most) = (fuel_of(each), fuel_of(fuel.get().div_ceil(items)));
+    let first = experience.items == 0;
+    experience.least_per_item = if first { least } else { experience.least_per_item.min(least) };
+    experience.most_per_item = experience.most_per_item.max(most);
+    experience.items = experience.items.saturating_add(items);
+    experience.fuel = experience.fuel.saturating_add(fuel.get().into());
+    experience.compute_us = experience.compute_us.saturating_add(compute_us);
+}
+
+/// A share of a job's fuel, which is a number of fuel as well.
+fn fuel_of(share: u64) -> Fuel {
+    Fuel::new(share).unwrap_or(Fuel::MAX)
+}
+
+/// Why replicas of a job failed, the most frequent reasons first, and among equally frequent ones that of the earliest unit.
+async fn failures(tx: &mut Tx, job: JobId) -> Result<Vec<FailureCount>, Fault> {
+    let sql = "SELECT reason, COUNT(*), MIN(unit) FROM (
+            SELECT * FROM (SELECT r.reason, r.unit FROM replicas r
+                WHERE r.job = $1 AND r.reason IS NOT NULL AND r.state IN ('failed', 'interrupted', 'lost') LIMIT $2) AS ended
+            UNION ALL
+            SELECT * FROM (SELECT u.reason, u.unit FROM units u
+                WHERE u.job = $1 AND u.failed_items > 0 AND u.state = 'failed' AND u.reason IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM replicas o WHERE o.job = u.job AND o.unit = u.unit AND o.reason = u.reason) LIMIT $2) AS given_up
+        ) AS failures GROUP BY reason ORDER BY COUNT(*) DESC, MIN(unit), reason LIMIT $3";
+    let mut counted = Vec::new();
+    for row in tx.all(sql, values![job, MAX_FAILURES, MAX_REASONS]).await? {
+        counted.push((std::cmp::Reverse(row.number::<u64>(1)?), row.number::<u32>(2)?, row.text(0)?));
+    }
+    // The databases may order texts differently.
+    counted.sort();
+    Ok(counted.into_iter().map(|(replicas, _, reason)| FailureCount { reason, replicas: replicas.0 }).collect())
+}

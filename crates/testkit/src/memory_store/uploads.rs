@@ -1,0 +1,199 @@
+//! Uploads: which blobs are whose. What a customer sends is its own until it is whole and of its digest.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ports::store::{AppVerdict, BlobRelease, PartPut, StoreError, UploadStore};
+use protocol::blob::{BlobEntry, PutBlob};
+use protocol::digest::DigestWriter;
+use protocol::{CustomerName, Digest, JobId, Micros};
+
+use super::MemoryStore;
+use super::blobs::{PART, Parts, is_part};
+use super::state::{State, rows};
+
+/// How many gaps of an upload are listed at most.
+const MAX_GAPS: usize = 1_000;
+
+/// What a customer sent of a blob.
+#[derive(Clone)]
+pub(super) struct Upload {
+    size: u64,
+    whole: bool,
+    begun_at: Micros,
+    /// The bytes of each part, while it is not whole; nothing where the same are in the blob.
+    parts: BTreeMap<u64, Option<Arc<[u8]>>>,
+}
+
+#[async_trait]
+impl UploadStore for MemoryStore {
+    async fn put_own_part(
+        &self,
+        customer: &CustomerName,
+        part: &PutBlob,
+        limit: u64,
+        now: Micros,
+    ) -> Result<PartPut, StoreError> {
+        let alone = part.data.len() == usize::try_from(part.size).unwrap_or(usize::MAX);
+        if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
+            return Ok(PartPut::Mismatch);
+        }
+        self.run("put part of an upload", |state| Ok(state.put_own_part(customer, part, limit, now)))
+    }
+
+    async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {
+        self.run("read size of an own blob", |state| Ok(state.own_blob_size(customer, digest)))
+    }
+
+    async fn own_blobs(&self, customer: &CustomerName, after: Option<Digest>, limit: u32) -> Result<Vec<BlobEntry>, StoreError> {
+        self.run("read own blobs", |state| {
+            let from = after.map_or(Bound::Included(Digest([0; 32])), Bound::Excluded);
+            let from = from.map(|digest| (customer.clone(), digest));
+            let own = state.uploads.range((from, Bound::Unbounded)).take_while(|((owner, _), _)| owner == customer);
+            Ok(own.take(rows(limit)).map(|((_, digest), upload)| upload.entry(*digest)).collect())
+        })
+    }
+
+    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError> {
+        self.run("release blob", |state| Ok(state.release_blob(customer, digest)))
+    }
+
+    async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
+        self.run("forget uploads", |state| {
+            let old = state.uploads.iter().filter(|(_, upload)| !upload.whole && upload.begun_at < before);
+            let mut old: Vec<_> = old.map(|(key, upload)| (upload.begun_at, key.clone())).collect();
+            old.sort();
+            old.truncate(rows(limit));
+            for (_, (customer, digest)) in &old {
+                state.drop_upload(customer, *digest);
+            }
+            Ok(u32::try_from(old.len()).unwrap_or(u32::MAX))
+        })
+    }
+}
+
+impl State {
+    /// Bytes of a customer's blobs, those begun counted whole.
+    pub(super) fn stored_bytes(&self, customer: &CustomerName) -> u64 {
+        self.uploads.iter().filter(|((owner, _), _)| owner == customer).map(|(_, upload)| upload.size).sum()
+    }
+
+    fn put_own_part(&mut self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros) -> PartPut {
+        let (digest, size) = (part.digest, part.size);
+        let key = (customer.clone(), digest);
+        match self.uploads.get(&key) {
+            Some(upload) if upload.size != size => return PartPut::Mismatch,
+            Some(upload) if upload.whole => return upload.received(),
+            Some(_) => {}
+            None => {
+                let stored = self.stored_bytes(customer);
+                if stored.saturating_add(size) > limit {
+                    return PartPut::Full { stored };
+                }
+            }
+        }
+        let there = self.blobs.size(digest);
+        if there.is_some() {
+            let stored = self.blobs.part(digest, size, part.offset);
+            if there != Some(size) || stored.is_none_or(|stored| **stored != *part.data) {
+                return PartPut::Mismatch;
+            }
+        }
+        let begun = Upload { size, whole: false, begun_at: now, parts: BTreeMap::new() };
+        let upload = self.uploads.entry(key).or_insert(begun);
+        let data = there.is_none().then(|| part.data.clone().into());
+        upload.parts.entry(part.offset).or_insert(data);
+        let answer = upload.received();
+        if upload.sent() < size { answer } else { self.finish(customer, digest) }
+    }
+
+    /// Makes a complete upload whole, or drops it if its bytes are others.
+    fn finish(&mut self, customer: &CustomerName, digest: Digest) -> PartPut {
+        let Some(upload) = self.uploads.get_mut(&(customer.clone(), digest)) else { return PartPut::Mismatch };
+        let mut parts = Parts::new();
+        let mut writer = DigestWriter::default();
+        for (start, data) in &upload.parts {
+            let Some(data) = data.as_ref().or_else(|| self.blobs.part(digest, upload.size, *start)) else { continue };
+            writer.update(data);
+            parts.insert(*start, Arc::clone(data));
+        }
+        if writer.finish() == digest {
+            self.blobs.adopt(digest, upload.size, parts);
+            upload.whole = true;
+            upload.parts.clear();
+            return upload.received();
+        }
+        self.drop_upload(customer, digest);
+        PartPut::Mismatch
+    }
+
+    pub(super) fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Option<u64> {
+        let size = self.blobs.size(digest)?;
+        let own = self.uploads.get(&(customer.clone(), digest)).is_some_and(|upload| upload.whole);
+        let owned = self.uploads.iter().any(|((_, of), upload)| *of == digest && upload.whole);
+        (own || (self.blobs.is_kept(digest, size) && !owned)).then_some(size)
+    }
+
+    fn release_blob(&mut self, customer: &CustomerName, digest: Digest) -> BlobRelease {
+        let Some(upload) = self.uploads.get(&(customer.clone(), digest)) else { return BlobRelease::Unknown };
+        let (bytes, whole) = (upload.size, upload.whole);
+        if let Some(job) = self.user(digest, Some(customer)).filter(|_| whole) {
+            return BlobRelease::InUse { job };
+        }
+        self.drop_upload(customer, digest);
+        BlobRelease::Released { bytes }
+    }
+
+    /// A job that has not ended and needs the blob, of that customer or of anyone.
+    fn user(&self, digest: Digest, customer: Option<&CustomerName>) -> Option<JobId> {
+        let mut of = self.running().filter(|(_, job)| customer.is_none_or(|customer| job.admitted.customer == *customer));
+        let needs = |job: &ports::store::NewJob| job.brief == digest || job.spec.blobs().any(|blob| blob == digest);
+        of.find(|(_, job)| needs(&job.admitted)).map(|(id, _)| id)
+    }
+
+    /// Forgets an upload, and drops the blob's bytes if nobody needs them any more.
+    fn drop_upload(&mut self, customer: &CustomerName, digest: Digest) {
+        let Some(upload) = self.uploads.remove(&(customer.clone(), digest)) else { return };
+        let others = self.uploads.iter().any(|((_, of), other)| *of == digest && other.size == upload.size);
+        let artefact = self.apps.values().any(|record| match &record.verdict {
+            AppVerdict::Accepted { artefact, .. } => *artefact == digest,
+            AppVerdict::Rejected { .. } => false,
+        });
+        let needed = self.blobs.is_kept(digest, upload.size) || others || artefact || self.user(digest, None).is_some();
+        if !needed && self.blobs.size(digest) == Some(upload.size) {
+            self.blobs.drop(digest, upload.size);
+        }
+    }
+}
+
+impl Upload {
+    /// Bytes that were sent.
+    fn sent(&self) -> u64 {
+        if self.whole { self.size } else { self.parts.keys().map(|start| (self.size - start).min(PART)).sum() }
+    }
+
+    fn received(&self) -> PartPut {
+        PartPut::Stored { received: self.sent(), whole: self.whole }
+    }
+
+    fn entry(&self, digest: Digest) -> BlobEntry {
+        let (size, whole, begun_at_us) = (self.size, self.whole, self.begun_at);
+        let missing = if whole { Vec::new() } else { self.gaps() };
+        BlobEntry { digest, size, received: self.sent(), whole, missing, begun_at_us }
+    }
+
+    /// Where parts are missing: offset and length of each gap.
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut next = 0;
+        for start in self.parts.keys().copied().chain([self.size]) {
+            if start > next && gaps.len() < MAX_GAPS {
+                gaps.push((next, start - next));
+            }
+            next = start.saturating_add(PART);
+        }
+        gaps
+    }
+}

@@ -1,0 +1,42 @@
+//! `offpeak pause` and `offpeak resume`: lets a job rest or go on.
+
+use anyhow::Result;
+use ports::Store;
+use ports::store::{JobReport, JobWish};
+use protocol::JobId;
+
+use super::connect;
+use crate::args::StoreArgs;
+use crate::client::{ClientError, ask};
+use crate::exit;
+use crate::terminal;
+
+/// Lets a job rest, or go on, in the database: who may use that needs nobody's leave, and no broker.
+pub(super) async fn pause(job: JobId, paused: bool, store: StoreArgs) -> Result<u8> {
+    let store = connect::store(&store).await?;
+    let told = wished(store.as_ref(), job, paused).await?;
+    terminal::print(&told)?;
+    Ok(exit::SUCCESS)
+}
+
+async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String, ClientError> {
+    let before = report(store, job).await?;
+    if before.state.is_terminal() {
+        return Ok(format!("job {job} has ended already\n"));
+    }
+    let wish = || store.pause_job(&before.customer, job, paused);
+    match ask("pause or resume the job", wish).await? {
+        JobWish::Done | JobWish::Running => {}
+        JobWish::Ended(_) => return Ok(format!("job {job} has ended meanwhile\n")),
+        JobWish::Unknown => return Err(ClientError::UnknownJob(job)),
+    }
+    if !paused {
+        return Ok(format!("job {job} goes on\n"));
+    }
+    let sent = report(store, job).await?.units.replicas_sent;
+    Ok(format!("job {job} rests: {} replicas that were sent before are still computed\n", terminal::grouped(&sent)))
+}
+
+async fn report(store: &dyn Store, job: JobId) -> Result<JobReport, ClientError> {
+    ask("look at the job", || store.job(job)).await?.ok_or(ClientError::UnknownJob(job))
+}

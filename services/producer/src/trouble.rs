@@ -1,0 +1,72 @@
+//! Trouble of dispatch: whose it is, so that one job's stops no other and one pool's no other pool.
+
+use std::collections::BTreeSet;
+
+use ports::broker::BrokerError;
+use ports::store::StoreError;
+use protocol::JobId;
+
+use crate::inputs::InputError;
+
+/// Jobs in trouble that are remembered, so that each is told of once; all are forgotten when there are more.
+const MAX_TROUBLED: usize = 1_000;
+
+/// Why a round of dispatch ended early; what it had recorded stays due.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DispatchError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The broker.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+    /// A job's input.
+    #[error("{0}")]
+    Input(#[from] InputError),
+    /// A message that cannot be written.
+    #[error("{0}")]
+    Codec(#[from] protocol::CodecError),
+}
+
+impl DispatchError {
+    /// Whether it is one job's own trouble: others have none of it.
+    pub(crate) fn is_of_one_job(&self) -> bool {
+        match self {
+            Self::Input(InputError::Store(error)) => !is_away(error),
+            Self::Input(InputError::Item { .. }) | Self::Codec(_) => true,
+            Self::Store(_) | Self::Broker(_) => false,
+        }
+    }
+
+    /// Whether it is the trouble of all pools alike: none of them is worth a look now.
+    pub(crate) fn is_of_all_pools(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Input(InputError::Store(error)) => is_away(error),
+            Self::Broker(_) | Self::Input(InputError::Item { .. }) | Self::Codec(_) => false,
+        }
+    }
+}
+
+/// The jobs of which nothing can be sent.
+#[derive(Default)]
+pub(crate) struct Troubled(BTreeSet<JobId>);
+
+impl Troubled {
+    /// Logs once that nothing of a job can be sent.
+    pub(crate) fn note(&mut self, job: JobId, error: &DispatchError) {
+        if self.0.len() >= MAX_TROUBLED {
+            self.0.clear();
+        }
+        if self.0.insert(job) {
+            tracing::error!(job = %job, "job {job} cannot be dispatched, and waits until it is cancelled or mended: {error}");
+        }
+    }
+}
+
+/// Whether the store is away or full, which is no fault of what was asked.
+fn is_away(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Full { .. } => true,
+        StoreError::Corrupt { .. } => false,
+    }
+}

@@ -1,0 +1,51 @@
+//! Apps: registered by their bytes or by an uploaded blob.
+
+use protocol::Digest;
+use protocol::app::{AppRegistered, RegisterApp};
+use protocol::customer::CustomerLimits;
+use protocol::reply::Accepted;
+
+use crate::world::{MODULE, World, numbers};
+
+fn module(bytes: &[u8]) -> RegisterApp {
+    RegisterApp { app: None, module: Some(bytes.to_vec()) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_registered_by_its_bytes_and_jobs_may_use_it() {
+    let world = World::new();
+    let registered: AppRegistered = world.ask("acme", &module(MODULE)).await;
+    assert_eq!((registered.app, registered.reduces), (Digest::of(MODULE), false));
+    assert_eq!(registered.manifest.as_deref(), Some("name = \"test\""));
+    let accepted: Accepted = world.ask("acme", &numbers(3)).await;
+    assert_eq!(accepted.items, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_is_registered_by_an_uploaded_blob() {
+    let world = World::new();
+    let app = Some(world.upload("acme", MODULE).await);
+    let registered: AppRegistered = world.ask("acme", &RegisterApp { app, module: None }).await;
+    assert_eq!(Some(registered.app), app);
+    // It is not another customer's.
+    assert_eq!(world.refused("other", &RegisterApp { app, module: None }).await.code, "no-such-blob");
+    let both = RegisterApp { app, module: Some(MODULE.to_vec()) };
+    assert_eq!(Some(world.ask::<_, AppRegistered>("acme", &both).await.app), app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_an_app_is_refused() {
+    let world = World::new();
+    let bad = world.refused("acme", &module(b"bad")).await;
+    assert_eq!((bad.code.as_str(), bad.detail.as_str()), ("app-rejected", "it is bad; very bad"));
+    let away = world.refused("acme", &module(b"away")).await;
+    assert_eq!((away.code.as_str(), away.retryable), ("publisher-unavailable", true));
+    let neither = world.refused("acme", &RegisterApp { app: None, module: None }).await;
+    let other = RegisterApp { app: Some(Digest::of(b"other")), module: Some(MODULE.to_vec()) };
+    let other = world.refused("acme", &other).await;
+    for problem in [neither, other] {
+        assert_eq!((problem.code.as_str(), problem.errors[0].pointer.as_str()), ("invalid-request", "/app"));
+    }
+    world.limit("small", 1, CustomerLimits { stored_bytes: 4, ..CustomerLimits::default() }).await;
+    assert_eq!(world.refused("small", &module(MODULE)).await.code, "storage-full");
+}

@@ -1,0 +1,173 @@
+//! Limits: each that is exceeded is told with its size and when to try again.
+
+use std::time::Duration;
+
+use ports::store::OutboxMessage;
+use protocol::blob::{ListBlobs, PutBlob};
+use protocol::customer::CustomerLimits;
+use protocol::job::{CancelJob, JobSpec};
+use protocol::query::{ExplainJob, FetchResults, GetJobStatus, JobExplained, JobStatus, PauseJob};
+use protocol::reply::Accepted;
+use protocol::{Digest, Fuel};
+use testkit::memory_store::StoreFault;
+use tokio::time::{Instant, sleep};
+
+use crate::workers;
+use crate::world::{MODULE, World, compressed, nobodys, numbers, one, problem};
+
+fn limits() -> CustomerLimits {
+    CustomerLimits::default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_has_a_largest_size() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { message_bytes: 100, ..limits() }).await;
+    let large = world.refused("acme", &PutBlob { digest: Digest::of(b""), size: 0, offset: 0, data: vec![0; 101] }).await;
+    assert_eq!((large.code.as_str(), large.status, large.limit), ("message-too-large", 413, Some(100)));
+    assert!(!large.retryable);
+    // A customer without a record has the limits of all.
+    assert_eq!(world.refused("other", &GetJobStatus { job: nobodys() }).await.code, "no-such-job");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_seconds_of_requests_may_come_at_once() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { requests_per_second: 2, ..limits() }).await;
+    let list = ListBlobs { after: None, limit: 1 };
+    let mut answers: Vec<OutboxMessage> = Vec::new();
+    for _ in 0..25 {
+        answers.extend(world.send(&world.letter("acme", &list)).await);
+    }
+    let refused = answers.iter().filter(|answer| answer.kind == "offpeak.request.refused.v1").count();
+    assert!((3..=5).contains(&refused), "{refused}");
+    let slow = problem(&answers[24..]);
+    assert_eq!((slow.code.as_str(), slow.status, slow.limit, slow.retry_after_s), ("rate-exceeded", 429, Some(2), Some(1)));
+    // Parts of blobs do not count, nor do other customers.
+    world.upload("acme", b"bytes").await;
+    assert_eq!(world.refused("other", &GetJobStatus { job: nobodys() }).await.code, "no-such-job");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.refused("acme", &GetJobStatus { job: nobodys() }).await.code, "no-such-job");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unfinished_jobs_are_counted_and_a_known_submission_is_accepted_all_the_same() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { jobs: 2, ..limits() }).await;
+    let (first, job) = world.submit("acme", &numbers(1)).await;
+    // A job with mistakes takes no place.
+    assert_eq!(world.refused("acme", &JobSpec { quorum: 0, ..numbers(1) }).await.code, "invalid-job");
+    world.submit("acme", &numbers(1)).await;
+    let third = world.letter("acme", &numbers(1));
+    let many = problem(&world.send(&third).await);
+    assert_eq!((many.code.as_str(), many.status, many.limit, many.retryable), ("too-many-jobs", 429, Some(2), true));
+    world.relay().await;
+    assert_eq!(one::<Accepted>(&world.send(&first).await).job, job);
+    workers::end(&world, job).await;
+    assert_eq!(one::<Accepted>(&world.send(&third).await).items, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_come_at_once_do_not_exceed_the_limit() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { jobs: 3, ..limits() }).await;
+    world.upload("acme", MODULE).await;
+    for _ in 0..20 {
+        world.post(&world.letter("acme", &numbers(1))).await;
+    }
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.store.all_jobs().len(), 3);
+    assert_eq!((world.count("job-submit", "answered"), world.count("job-submit", "refused")), (3, 17));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_refuses_jobs_and_holds_those_there_are() {
+    let world = World::new();
+    let budget = |fuel| CustomerLimits { fuel_per_month: Some(Fuel::new(fuel).unwrap()), ..limits() };
+    world.limit("acme", 1, budget(50_000)).await;
+    let diary = workers::start(&world, 1, |_| Duration::from_millis(10));
+    let (first, job) = world.submit("acme", &numbers(1_000_000)).await;
+    sleep(Duration::from_mins(1)).await;
+    let spent = world.refused("acme", &numbers(1)).await;
+    assert_eq!((spent.code.as_str(), spent.status, spent.limit), ("budget-spent", 402, Some(50_000)));
+    assert!(spent.retry_after_s.is_some_and(|seconds| seconds > 86_400));
+    world.relay().await;
+    assert_eq!(one::<Accepted>(&world.send(&first).await).job, job);
+    let explained: JobExplained = world.ask("acme", &ExplainJob { job }).await;
+    assert_eq!((explained.reasons[0].code.as_str(), explained.position), ("budget-spent", None));
+    let held_from = world.now();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(diary.begun(held_from, world.now()), []);
+    world.limit("acme", 1, budget(100_000_000)).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(!diary.begun(held_from, world.now()).is_empty());
+    assert_eq!(world.ask::<_, Accepted>("acme", &numbers(1)).await.items, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_not_answered_but_may_stop_its_jobs() {
+    let world = World::new();
+    let (_, job) = world.submit("acme", &numbers(1_000_000)).await;
+    let (_, other) = world.submit("acme", &numbers(1_000_000)).await;
+    world.say("acme", 10_001).await;
+    assert_eq!(world.send(&world.letter("acme", &numbers(1))).await, []);
+    assert_eq!(world.send(&world.letter("acme", &GetJobStatus { job })).await, []);
+    assert_eq!((world.count("job-submit", "dropped"), world.count("job-status", "dropped")), (1, 1));
+    assert_eq!(world.send(&world.letter("acme", &PauseJob { job })).await, []);
+    assert_eq!(world.send(&world.letter("acme", &CancelJob { job: other })).await, []);
+    assert!(world.store.all_jobs().iter().any(|report| report.id == job && report.paused));
+    assert_eq!(world.store.all_jobs().len(), 2);
+    // Others are answered as ever.
+    let (_, others) = world.submit("other", &numbers(1)).await;
+    assert_eq!(world.ask::<_, JobStatus>("other", &GetJobStatus { job: others }).await.job, others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetches_that_hang_hold_up_nobody_else() {
+    let world = World::new();
+    let (_, job) = world.submit("acme", &numbers(10)).await;
+    let plan =
+        |operation: &'static str| if operation == "read numbered outputs" { StoreFault::FailBefore } else { StoreFault::None };
+    world.store.set_fault(Some(Box::new(plan)));
+    for _ in 0..40 {
+        world.post(&world.letter("acme", &FetchResults { job, part: 0, limit: 1 })).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.count("job-fetch", "refused"), 36, "four of them are tried again, and the others told");
+    let (messages, begun) = (world.store.messages_written(), Instant::now());
+    let many = problem(&[OutboxMessage::clone(messages.last().unwrap())]);
+    assert_eq!((many.code.as_str(), many.retryable, many.retry_after_s), ("rate-exceeded", true, Some(1)));
+    world.submit("other", &numbers(1)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    world.store.set_fault(None);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.count("job-fetch", "answered"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn submissions_that_wait_for_blobs_hold_up_nobody_else() {
+    let world = World::new();
+    let late = b"an app that comes late";
+    let spec = JobSpec { app: Digest::of(late), ..numbers(1) };
+    for _ in 0..6 {
+        world.post(&compressed(world.letter("acme", &spec))).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.count("job-submit", "refused"), 2);
+    for message in world.store.messages_written() {
+        let many = problem(&[OutboxMessage::clone(&message)]);
+        assert_eq!((many.code.as_str(), many.retry_after_s), ("rate-exceeded", Some(1)));
+    }
+    let begun = Instant::now();
+    world.upload("other", MODULE).await;
+    let letter = compressed(world.letter("other", &numbers(1)));
+    assert_eq!(one::<Accepted>(&world.send(&letter).await).items, 1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "it waited for {:?}", begun.elapsed());
+    let part = PutBlob { digest: Digest::of(late), size: 22, offset: 0, data: late.to_vec() };
+    world.post(&world.letter("acme", &part)).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.count("job-submit", "answered"), 5, "the four that waited are jobs");
+    // What does not come is missing after a while.
+    let missing = world.refused("acme", &JobSpec { app: Digest::of(b"never"), ..numbers(1) }).await;
+    assert_eq!((missing.code.as_str(), missing.errors[0].pointer.as_str()), ("invalid-job", "/app"));
+}

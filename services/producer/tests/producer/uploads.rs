@@ -1,0 +1,104 @@
+//! Uploads: parts, lists, and blobs given up.
+
+use protocol::Digest;
+use protocol::blob::{BlobDeleted, BlobStored, BlobsListed, DeleteBlob, ListBlobs, PART_BYTES, PutBlob};
+use protocol::customer::CustomerLimits;
+use protocol::job::JobSpec;
+
+use crate::world::{MODULE, World, numbers, one};
+
+fn list() -> ListBlobs {
+    ListBlobs { after: None, limit: 100 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_comes_in_parts_and_says_what_is_missing() {
+    let world = World::new();
+    let bytes = vec![7; PART_BYTES + 5];
+    let (digest, size) = (Digest::of(&bytes), u64::try_from(bytes.len()).unwrap());
+    let most = u64::try_from(PART_BYTES).unwrap();
+    let last = PutBlob { digest, size, offset: most, data: bytes[PART_BYTES..].to_vec() };
+    let stored: BlobStored = world.ask("acme", &last).await;
+    assert_eq!(stored, BlobStored { digest, size, received: 5, whole: false });
+    let listed: BlobsListed = world.ask("acme", &list()).await;
+    let [blob] = &listed.blobs[..] else { panic!("{listed:?}") };
+    assert_eq!((&blob.missing[..], blob.whole, listed.more), (&[(0, most)][..], false, false));
+    assert_eq!((listed.stored_bytes, listed.limit_bytes), (size, CustomerLimits::default().stored_bytes));
+    let first = PutBlob { digest, size, offset: 0, data: bytes[..PART_BYTES].to_vec() };
+    let stored: BlobStored = world.ask("acme", &first).await;
+    assert!(stored.whole && stored.received == size);
+    let nobody: BlobsListed = world.ask("other", &list()).await;
+    assert!(nobody.blobs.is_empty() && nobody.stored_bytes == 0);
+    let deleted: BlobDeleted = world.ask("acme", &DeleteBlob { digest }).await;
+    assert_eq!(deleted, BlobDeleted { digest, freed_bytes: size });
+    assert!(!world.has_blob(digest).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_without_correlation_has_an_effect_and_no_answer() {
+    let world = World::new();
+    let digest = world.upload("acme", b"bytes").await;
+    assert!(world.has_blob(digest).await);
+    assert_eq!(world.count("blob-put", "answered"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_come_in_pages() {
+    let world = World::new();
+    for number in 0..5_u8 {
+        world.upload("acme", &[number]).await;
+    }
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let page: BlobsListed = world.ask("acme", &ListBlobs { after, limit: 2 }).await;
+        seen.extend(page.blobs.iter().map(|blob| blob.digest));
+        after = seen.last().copied();
+        if !page.more {
+            break;
+        }
+    }
+    assert!(seen.len() == 5 && seen.is_sorted());
+    for limit in [0, 1_001] {
+        assert_eq!(world.refused("acme", &ListBlobs { after: None, limit }).await.code, "invalid-request");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_parts_are_refused() {
+    let world = World::new();
+    let lie = PutBlob { digest: Digest::of(b"other"), size: 5, offset: 0, data: b"bytes".to_vec() };
+    assert_eq!(world.refused("acme", &lie).await.code, "blob-mismatch");
+    world.limit("acme", 1, CustomerLimits { stored_bytes: 10, ..CustomerLimits::default() }).await;
+    world.upload("acme", &[1; 10]).await;
+    let more = PutBlob { digest: Digest::of(b"x"), size: 1, offset: 0, data: b"x".to_vec() };
+    let full = world.refused("acme", &more).await;
+    assert_eq!((full.code.as_str(), full.status, full.limit, full.retryable), ("storage-full", 507, Some(10), true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_a_job_needs_stays_and_others_blobs_are_not_told_of() {
+    let world = World::new();
+    let shared = world.upload("acme", b"shared").await;
+    let spec = JobSpec { shared: Some(shared), ..numbers(10) };
+    world.submit("acme", &spec).await;
+    assert_eq!(world.refused("acme", &DeleteBlob { digest: shared }).await.code, "blob-in-use");
+    assert_eq!(world.refused("other", &DeleteBlob { digest: shared }).await.code, "no-such-blob");
+    assert_eq!(world.refused("acme", &DeleteBlob { digest: Digest::of(b"none") }).await.code, "no-such-blob");
+    // Nor may another customer's job use it.
+    world.upload("other", MODULE).await;
+    let problem = world.refused("other", &spec).await;
+    assert_eq!((problem.code.as_str(), problem.errors[0].pointer.as_str()), ("invalid-job", "/shared"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_comes_again_changes_nothing() {
+    let world = World::new();
+    let part = PutBlob { digest: Digest::of(b"bytes"), size: 5, offset: 0, data: b"bytes".to_vec() };
+    let letter = world.letter("acme", &part);
+    let (first, again) = (world.send(&letter).await, world.send(&letter).await);
+    assert!(one::<BlobStored>(&first).whole);
+    // Its answer is the same message: while the first waits, a second is not written.
+    assert_eq!(again, []);
+    let listed: BlobsListed = world.ask("acme", &list()).await;
+    assert_eq!(listed.stored_bytes, 5);
+}
