@@ -46,6 +46,10 @@ impl Limits {
 /// The longest name, key or property that AMQP can carry.
 const MAX_TEXT_BYTES: usize = 255;
 
+/// All headers of a message: they go in one frame with its other properties, of 128 KiB by the default of `RabbitMQ`, which
+/// ends the connection over a larger one.
+const MAX_HEADER_BYTES: usize = 100 << 10;
+
 /// Refuses what no broker would take, before anything of its batch is published.
 pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
     for message in messages {
@@ -62,6 +66,11 @@ pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
         if let Some(long) = texts.find(|text| text.len() > MAX_TEXT_BYTES) {
             let start: String = long.chars().take(40).collect();
             return Err(refused(message, &format!("{start:?}… is longer than {MAX_TEXT_BYTES} bytes; shorten it")));
+        }
+        let headers = properties.headers.iter().map(|(name, value)| name.len() + value.len());
+        let bytes = headers.chain(properties.traceparent.iter().map(String::len)).sum::<usize>();
+        if bytes > MAX_HEADER_BYTES {
+            return Err(refused(message, &format!("its headers have {bytes} bytes and the limit is {MAX_HEADER_BYTES}")));
         }
     }
     Ok(())

@@ -44,6 +44,9 @@ pub const FIRST_DEATH_COUNT: &str = "x-first-death-count";
 /// When, in seconds since 1970, where the broker knows the time; likewise.
 pub const FIRST_DEATH_TIME_S: &str = "x-first-death-time-s";
 
+/// A message's own headers are parked with it if they have no more bytes: ours must fit in with them.
+const MAX_OWN_HEADERS: usize = 64 << 10;
+
 /// The broker is given so long to take a dead letter; after that the message is given back instead.
 const PARK_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -86,6 +89,10 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
     let user = publisher(&properties).map(str::to_owned);
     properties.user_id = None;
     properties.headers.retain(|(name, _)| !name.starts_with(PREFIX));
+    let own = properties.headers.iter().map(|(name, value)| name.len() + value.len());
+    if own.chain(properties.traceparent.iter().map(String::len)).sum::<usize>() > MAX_OWN_HEADERS {
+        (properties.headers, properties.traceparent) = (Vec::new(), None);
+    }
     let about = [
         (CAUSE, Some(bounded_reason(death.cause.to_owned()))),
         (ROUTING_KEY, Some(delivery.routing_key)),

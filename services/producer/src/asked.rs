@@ -62,7 +62,7 @@ impl Asked {
             customer,
             message_id: properties.message_id.clone(),
             correlation_id: properties.correlation_id.clone(),
-            traceparent: properties.traceparent.clone(),
+            traceparent: properties.traceparent.clone().filter(|trace| is_trace(trace)),
             format: Format::from_content_type(properties.content_type.as_deref()).unwrap_or(Format::MessagePack),
             standing,
         }
@@ -106,6 +106,18 @@ impl Asked {
         bytes.copy_from_slice(&Digest::of(&all).0[..16]);
         uuid::Builder::from_custom_bytes(bytes).into_uuid().hyphenated().to_string()
     }
+}
+
+/// Whether that is a W3C `traceparent`, of this version or a later one, which may say more. Anything else is no trace, and is
+/// not sent on with every unit and answer.
+fn is_trace(text: &str) -> bool {
+    const LONGEST: usize = 255;
+    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut fields = text.splitn(5, '-');
+    let known = [2, 32, 16, 2].iter().all(|digits| fields.next().is_some_and(|field| hex(field, *digits)));
+    let more = fields.next();
+    known && more.is_none_or(|more| !text.starts_with("00") && more.bytes().all(|byte| byte.is_ascii_graphic()))
+        && text.len() <= LONGEST
 }
 
 fn bounded(mut problem: Problem) -> Problem {
@@ -198,6 +210,22 @@ mod tests {
         for other in [id(asked("a", Some("c")), 1), id(asked("ab", None), 1), id(asked("a", Some("b")), 2)] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn what_is_no_trace_is_not_passed_on() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let later = format!("cc{}-what-comes", &trace[2..]);
+        for good in [trace, &later] {
+            assert!(is_trace(good), "{good}");
+        }
+        let (more, upper, long) = (format!("{trace}-more"), trace.to_uppercase(), format!("{later}{}", "x".repeat(200)));
+        for bad in ["", "rubbish", &trace[1..], &more, &upper, &long, "00---", &"0".repeat(130_000)] {
+            assert!(!is_trace(bad), "{}", &bad[..bad.len().min(80)]);
+        }
+        let properties = Properties { traceparent: Some("0".repeat(130_000)), ..Properties::default() };
+        let asked = Asked::new(CustomerName::new("acme").unwrap(), &properties, Standing::default());
+        assert_eq!(asked.traceparent, None);
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub(super) const RESOURCE_LOCKED: u16 = 405;
 /// It is there, but different; or the message is not acceptable.
 pub(super) const PRECONDITION_FAILED: u16 = 406;
 
+/// A frame that is none, or too large.
+const FRAME_ERROR: u16 = 501;
+
 /// A refusal in the broker's words; `None` if the connection or channel was merely lost.
 pub(super) fn refusal(error: &Error) -> Option<(u16, String)> {
     if let ErrorKind::ProtocolError(amqp) = error.kind()
@@ -21,9 +24,13 @@ pub(super) fn refusal(error: &Error) -> Option<(u16, String)> {
     None
 }
 
-/// Whether something came that is no AMQP, which ends the connection.
+/// Whether something came that is no AMQP, or more than was agreed on, which ends the connection.
 pub(super) fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ParsingError(_))
+    match error.kind() {
+        ErrorKind::ParsingError(_) => true,
+        ErrorKind::ProtocolError(amqp) => amqp.get_id() == FRAME_ERROR,
+        _ => false,
+    }
 }
 
 /// What an operator can do about a refusal.

@@ -1,10 +1,14 @@
-//! A message whose properties are no text, which RabbitMQ lets pass and our client cannot read: parked alone, and soon.
+//! A message whose properties are no text, or as large as a frame, which RabbitMQ lets pass and our client cannot read: parked
+//! alone, and soon.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 use broker::{RabbitBroker, RabbitSettings};
+use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use ports::broker::{Broker, Confirm, Consumer, Link, Outgoing, Properties, Verdict};
 use protocol::address::{FETCH_EXCHANGE, FETCH_QUEUE, Origin, SUBMIT_EXCHANGE, SUBMIT_QUEUE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,17 +84,47 @@ async fn taken(consumer: &dyn Consumer, count: usize) -> (BTreeSet<String>, u32)
     (seen, most)
 }
 
+/// Publishes a message whose content header fills a frame to the last byte: with the eight that are around it, it is larger than
+/// what was agreed on.
+async fn publish_large(url: &str) {
+    const FRAME: usize = 128 << 10;
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    // Class, weight, size of the body and flags; the length of the table; name, type and length of its one value.
+    let around = (2 + 2 + 8 + 2) + 4 + (1 + 1 + 1 + 4);
+    let mut headers = FieldTable::default();
+    headers.insert("h".into(), AMQPValue::LongString("x".repeat(FRAME - around).into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    let options = BasicPublishOptions::default();
+    channel.basic_publish(SUBMIT_EXCHANGE.into(), "anyone".into(), options, b"large", properties).await.unwrap();
+    channel.close(200, "done".into()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_parked_alone_and_soon() {
+async fn what_is_no_text_is_parked_alone_and_soon() {
     let _node = NODE.read().await;
     let vhost = Vhost::new("poison").await;
     let (login, rest) = vhost.url.split_once('@').unwrap();
     let (node, path) = rest.split_once('/').unwrap();
     let port = spoiling(node.to_owned()).await;
     let spoiled = RabbitBroker::connect(&RabbitSettings::new(format!("{login}@127.0.0.1:{port}/{path}"))).unwrap();
+    assert_eq!(spoiled.publish(vec![submission(POISON)], PATIENCE).await.unwrap(), [Confirm::Stored]);
+    is_parked_alone_and_soon(&vhost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_as_large_as_a_frame_is_parked_alone_and_soon() {
+    let _node = NODE.read().await;
+    let vhost = Vhost::new("large").await;
+    publish_large(&vhost.url).await;
+    is_parked_alone_and_soon(&vhost).await;
+}
+
+/// What is the first in the queue of submissions, and cannot be read.
+async fn is_parked_alone_and_soon(vhost: &Vhost) {
     let grid = vhost.connect("grid");
     let behind: Vec<String> = (0..BEHIND).map(|number| number.to_string()).collect();
-    assert_eq!(spoiled.publish(vec![submission(POISON)], PATIENCE).await.unwrap(), [Confirm::Stored]);
     let all = || behind.iter().map(|id| submission(id)).collect();
     put(&grid, all()).await;
 

@@ -128,3 +128,12 @@ fn a_message_id_names_its_replica() {
     assert_eq!(replica(Origin::Outcomes, &format!("{REPLICA}.host-1")), REPLICA.parse().ok());
     assert_eq!([replica(Origin::Outcomes, REPLICA), replica(Origin::Submit, REPLICA), replica(Origin::Work, "x")], [None; 3]);
 }
+
+#[test]
+fn headers_that_leave_no_room_for_ours_are_not_kept() {
+    let mut large = submission("one");
+    large.properties.headers.push(("huge".to_owned(), "x".repeat(100_000)));
+    let parked = letter(large, death("rubbish", 5));
+    let headers = &parked.properties.headers;
+    assert!(headers.iter().all(|(name, _)| name.starts_with(PREFIX)) && headers.len() > 5, "{headers:?}");
+}

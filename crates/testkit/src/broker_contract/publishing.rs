@@ -114,7 +114,10 @@ async fn refuses_what_is_too_large(broker: &dyn Broker) {
     assert_eq!(large[0].body.len(), MAX_BODY_BYTES);
     ack(&*consumer, &large).await;
     let long_key = "k".repeat(256);
-    for wrong in [sized(MAX_BODY_BYTES + 1), message(WORK_EXCHANGE, &long_key, "long")] {
+    let (mut headed, mut traced) = (work(FRAIL, 0, "headed"), work(FRAIL, 0, "traced"));
+    headed.properties.headers.extend(["one", "two"].map(|name| (name.to_owned(), "h".repeat(60 << 10))));
+    traced.properties.traceparent = Some("t".repeat(120 << 10));
+    for wrong in [sized(MAX_BODY_BYTES + 1), message(WORK_EXCHANGE, &long_key, "long"), headed, traced] {
         let refused = broker.publish(vec![work(PLAIN, 4, "beside"), wrong], PATIENCE).await;
         assert!(matches!(refused, Err(BrokerError::Refused { .. })), "{refused:?}");
     }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use ports::store::OutboxMessage;
 use protocol::blob::{ListBlobs, PutBlob};
 use protocol::customer::CustomerLimits;
-use protocol::job::{CancelJob, JobSpec};
+use protocol::job::{CancelJob, JobSpec, UnitSizing};
 use protocol::query::{ExplainJob, FetchResults, GetJobStatus, JobExplained, JobStatus, PauseJob};
 use protocol::reply::Accepted;
-use protocol::{Digest, Fuel};
+use protocol::{Digest, Fuel, Micros};
 use testkit::memory_store::StoreFault;
 use tokio::time::{Instant, sleep};
 
 use crate::workers;
-use crate::world::{MODULE, World, compressed, nobodys, numbers, one, problem};
+use crate::world::{MODULE, World, compressed, customer, nobodys, numbers, one, problem};
 
 fn limits() -> CustomerLimits {
     CustomerLimits::default()
@@ -102,6 +102,30 @@ async fn a_spent_budget_refuses_jobs_and_holds_those_there_are() {
     sleep(Duration::from_secs(5)).await;
     assert!(!diary.begun(held_from, world.now()).is_empty());
     assert_eq!(world.ask::<_, Accepted>("acme", &numbers(1)).await.items, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn units_in_flight_are_bounded_and_the_others_use_the_rest() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { units: 3, ..limits() }).await;
+    let took = Duration::from_secs(1);
+    let diary = workers::start(&world, 8, |_| Duration::from_secs(1));
+    let spec = JobSpec { unit: UnitSizing { max_items: 1, ..UnitSizing::default() }, ..numbers(1_000) };
+    for name in ["acme", "other"] {
+        world.submit(name, &spec).await;
+    }
+    let from = world.now();
+    sleep(took * 20).await;
+    let begun = diary.begun(from, world.now());
+    let at_once = |name: &str| {
+        let whose = customer(name);
+        let times: Vec<Micros> = begun.iter().filter(|(_, owner, _)| *owner == whose).map(|(at, _, _)| *at).collect();
+        let busy = |at: &Micros| times.iter().filter(|other| *other <= at && other.plus(took) > *at).count();
+        (times.len(), times.iter().map(busy).max().unwrap_or(0))
+    };
+    let ((done, most), (others_done, others_most)) = (at_once("acme"), at_once("other"));
+    assert!((1..=3).contains(&most) && done > 10, "{done} units, {most} at once");
+    assert!(others_most > 3 && others_done > done, "{others_done} units, {others_most} at once");
 }
 
 #[tokio::test(start_paused = true)]
