@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::offpeak::{Running, wait_for};
 use crate::say;
 use crate::table::Table;
-use crate::world::{LIMIT, World};
+use crate::world::World;
 
 /// The fault strikes when so many units of the first job are in the ledger.
 const BEGUN: u64 = 3;
@@ -151,7 +151,7 @@ fn round(
     runtime: &tokio::runtime::Runtime,
 ) -> (Option<Duration>, Balance) {
     let jobs: Vec<Load> = kinds.iter().map(|kind| Load::submit(world, kind)).collect();
-    let begun = wait_for(LIMIT, || jobs[0].settled(world).filter(|settled| *settled >= BEGUN));
+    let begun = wait_for(|| jobs[0].settled(world).filter(|settled| *settled >= BEGUN));
     assert!(begun.is_some(), "{}: the job did not begin", fault.name);
     world.set_back = false;
     world.ended_unread.clear();
@@ -163,7 +163,7 @@ fn round(
     if jobs.iter().any(|job| world.ended_unread.contains(&job.id)) {
         return (None, Balance::default());
     }
-    let knows = wait_for(LIMIT, || {
+    let knows = wait_for(|| {
         told.read(world, runtime);
         jobs.iter().all(|job| told.knows(job)).then_some(())
     });
@@ -185,8 +185,8 @@ fn round(
 fn recovery(world: &World, fault: Fault, jobs: &[Load]) -> Option<Duration> {
     let settled = |world: &World| world.number("select count(*) from ledger");
     let begin = now();
-    let before = wait_for(LIMIT, || settled(world)).expect("the database is there");
-    let next = wait_for(LIMIT, || {
+    let before = wait_for(|| settled(world)).expect("the database is there");
+    let next = wait_for(|| {
         let next = settled(world).filter(|settled| *settled > before).map(|_| true);
         next.or_else(|| jobs.iter().all(|job| job.is_over(world)).then_some(false))
     });

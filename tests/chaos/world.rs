@@ -2,22 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use testkit::servers::{Durability, Postgres, RabbitMq, psql};
 
 use crate::dice::Dice;
-use crate::offpeak::{Running, Services, wait_for};
+use crate::offpeak::{LIMIT, Running, Services, wait_for};
 use crate::proxy::Proxy;
-
-/// Nothing in the suite is waited for longer.
-pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The services' settings: two of each, and deadlines short enough to pass in a test.
 const SETTINGS: [(&str, &str); 9] = [
     ("OFFPEAK__GRID__POOLS", "open:2"),
     ("OFFPEAK__GRID__SHARDS", "2"),
-    ("OFFPEAK__GRID__SHUTDOWN_GRACE_MS", "30000"),
+    ("OFFPEAK__GRID__SHUTDOWN_GRACE_MS", "180000"),
     ("OFFPEAK__PRODUCER__LEASE_MS", "3000"),
     ("OFFPEAK__PRODUCER__MAX_UNIT_MS", "6000"),
     ("OFFPEAK__PRODUCER__REPLICA_DEADLINE_MS", "8000"),
@@ -173,7 +169,7 @@ impl World {
 
     /// Waits for something to become true.
     pub(crate) fn until(&self, what: &str, mut look: impl FnMut(&Self) -> bool) {
-        let seen = wait_for(LIMIT, || look(self).then_some(()));
+        let seen = wait_for(|| look(self).then_some(()));
         seen.unwrap_or_else(|| panic!("{what} did not come in {LIMIT:?}"));
     }
 }

@@ -1,7 +1,6 @@
 //! Bad input: told with its place and the way out; the good part of a job is done.
 
 use std::process::Command;
-use std::time::Duration;
 
 use testkit::servers;
 
@@ -108,7 +107,7 @@ fn a_full_disk_is_told_and_waited_for() {
     let running =
         start(folder.path(), ["run".as_ref(), file.as_os_str(), "--data".as_ref(), data.as_os_str(), "--json".as_ref()]);
     let told = || running.stderr().contains("storage is full").then_some(());
-    let told = wait_for(Duration::from_mins(2), told);
+    let told = wait_for(told);
     let enlarged = mount("remount,size=200m");
     let log = running.stderr();
     let done = running.end();

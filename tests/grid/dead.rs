@@ -12,10 +12,9 @@ use protocol::{Micros, PoolName, address};
 use serde_json::Value;
 use testkit::servers;
 
-use crate::offpeak::{Done, Running, Services, job, module, monte_carlo, tiny_app, wait_for};
+use crate::offpeak::{Done, LIMIT, Running, Services, job, module, monte_carlo, tiny_app, wait_for};
 use crate::services::billed_units;
 
-const LIMIT: Duration = Duration::from_mins(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of the broker that sends and takes what it likes.
@@ -83,7 +82,7 @@ fn listed(services: &Services, filters: &[&str]) -> Vec<Value> {
 
 fn until_listed(services: &Services, filters: &[&str], enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let look = || Some(listed(services, filters)).filter(|letters| enough(letters));
-    wait_for(LIMIT, look).unwrap_or_else(|| panic!("only {:?}", listed(services, filters)))
+    wait_for(look).unwrap_or_else(|| panic!("only {:?}", listed(services, filters)))
 }
 
 fn metric(service: &Running, line: &str) -> u64 {
@@ -102,7 +101,7 @@ fn all_completed(services: &Services, count: usize) {
         let jobs = jobs(services);
         (jobs.len() == count && jobs.iter().all(|job| job["state"] == "completed")).then_some(())
     };
-    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {:?}", jobs(services)));
+    wait_for(ended).unwrap_or_else(|| panic!("stuck at {:?}", jobs(services)));
 }
 
 fn billed(services: &Services) -> u64 {
@@ -132,11 +131,11 @@ fn garbage_in_every_queue_is_parked_and_can_be_seen_replayed_and_dropped() {
         assert!(letter["cause"].as_str().is_some_and(|cause| cause.contains("not valid")), "{letter}");
         assert!(letter["first_at"].is_string() && letter["first_at"] == letter["last_at"], "{letter}");
     }
-    wait_for(LIMIT, || (meddler.ready(DEAD_WORK_QUEUE) == 0).then_some(())).expect("its copy is settled");
+    wait_for(|| (meddler.ready(DEAD_WORK_QUEUE) == 0).then_some(())).expect("its copy is settled");
     for (service, origin) in [(0, "submit"), (0, "fetch"), (1, "outcomes"), (2, "work")] {
         // A letter is counted when its arrival is confirmed, and may have been seen before that.
         let counted = || metric(&running[service], &format!("offpeak_dead_letters_total{{origin=\"{origin}\"}}"));
-        wait_for(LIMIT, || (counted() > 0).then_some(())).expect("it is counted");
+        wait_for(|| (counted() > 0).then_some(())).expect("it is counted");
         assert_eq!(counted(), 1);
     }
     looks_and_filters(&services);
@@ -230,12 +229,12 @@ fn a_good_message_that_was_parked_has_the_effect_of_once_however_often_it_is_rep
     meddler.park(&submission, Origin::Submit);
     let replayed = services.offpeak(&["dead", "replay", "--all", "--yes", "--json"]);
     assert_eq!((replayed.code, letters(&replayed).len()), (Some(0), 2), "{replayed:?}");
-    wait_for(LIMIT, || (computed(&worker) > before).then_some(())).expect("the unit is computed once more");
+    wait_for(|| (computed(&worker) > before).then_some(())).expect("the unit is computed once more");
     let idle = || {
         let queues = [SUBMIT_QUEUE, lane.as_str(), "offpeak.outcomes.0", DEAD_WORK_QUEUE];
         queues.iter().all(|queue| meddler.ready(queue) == 0).then_some(())
     };
-    wait_for(LIMIT, idle).expect("all queues are read");
+    wait_for(idle).expect("all queues are read");
     for service in [producer, worker, aggregator] {
         service.signal("-TERM");
         let ended = service.end();
@@ -270,14 +269,14 @@ fn a_long_list_is_read_in_little_memory_and_may_be_killed() {
     }
     let list = ["dead", "list", "--origin", "outcomes", "--limit", "100000", "--json"];
     let killed = services.begin(&list);
-    wait_for(LIMIT, || (killed.stdout().lines().count() > 500).then_some(())).expect("some are listed");
+    wait_for(|| (killed.stdout().lines().count() > 500).then_some(())).expect("some are listed");
     killed.kill9();
     let queue = Origin::Outcomes.queue();
-    wait_for(LIMIT, || (usize::try_from(meddler.ready(&queue)) == Ok(LETTERS)).then_some(())).expect("all are back");
+    wait_for(|| (usize::try_from(meddler.ready(&queue)) == Ok(LETTERS)).then_some(())).expect("all are back");
 
     let mut whole = services.begin(&list);
     let mut peak = 0;
-    wait_for(LIMIT, || {
+    wait_for(|| {
         peak = whole.memory("VmHWM:").unwrap_or(peak).max(peak);
         (!whole.runs()).then_some(())
     })
@@ -316,14 +315,14 @@ fn a_deadly_unit(name: &str, policy: Option<&str>, settings: &[(&str, &str)], ca
     let id = submitted.json()["job"].as_str().expect("job").to_owned();
     let status = || serde_json::from_str::<Value>(&services.offpeak(&["status", &id, "--json"]).stdout).unwrap_or(Value::Null);
     let alone = || (status()["items_succeeded"] == 5 && metric(&worker, "offpeak_worker_busy_slots") == 1).then_some(());
-    wait_for(LIMIT, alone).unwrap_or_else(|| panic!("stuck at {}", status()));
+    wait_for(alone).unwrap_or_else(|| panic!("stuck at {}", status()));
     for _ in 0..2 {
         worker.kill9();
         worker = start("worker");
         let ends = || (metric(&worker, "offpeak_worker_busy_slots") == 1 || status()["state"] == "completed").then_some(());
-        wait_for(LIMIT, ends).unwrap_or_else(|| panic!("stuck at {}", status()));
+        wait_for(ends).unwrap_or_else(|| panic!("stuck at {}", status()));
     }
-    wait_for(LIMIT, || (status()["state"] == "completed").then_some(())).unwrap_or_else(|| panic!("stuck at {}", status()));
+    wait_for(|| (status()["state"] == "completed").then_some(())).unwrap_or_else(|| panic!("stuck at {}", status()));
     let result = services.offpeak(&["result", &id, "--out", "out", "--json"]);
     assert_eq!(result.code, Some(1), "{result:?}");
     let summary = result.json();

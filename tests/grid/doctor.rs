@@ -1,7 +1,6 @@
 //! `offpeak doctor` on a grid of processes over servers of its own: all well, then each thing broken on purpose and mended.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use testkit::servers::{Durability, Postgres, RabbitMq, psql};
@@ -10,9 +9,6 @@ use crate::offpeak::{Done, ONE_SLOT, Running, Services, offpeak, root, wait_for}
 
 /// In every address that the doctor is given, and in nothing that it says.
 const PASSWORD: &str = "s3cret-pass";
-
-/// A check takes some seconds, and what it looks at is some seconds old.
-const LIMIT: Duration = Duration::from_mins(3);
 
 struct Ward {
     folder: tempfile::TempDir,
@@ -71,13 +67,13 @@ impl Ward {
     /// Waits until it is told: the broker takes a moment to see who is gone, and its management side longer.
     fn assert_bad(&self, args: &[&str], parts: &[&str]) {
         let told = |bad: &[String]| bad.iter().any(|finding| parts.iter().all(|part| finding.contains(part)));
-        let seen = wait_for(LIMIT, || told(&self.bad(args)).then_some(()));
+        let seen = wait_for(|| told(&self.bad(args)).then_some(()));
         seen.unwrap_or_else(|| panic!("{parts:?} is not in {:#?}", self.bad(args)));
     }
 
     /// Services take a moment to see that all is well again.
     fn assert_well(&self, args: &[&str]) {
-        let well = wait_for(LIMIT, || self.bad(args).is_empty().then_some(()));
+        let well = wait_for(|| self.bad(args).is_empty().then_some(()));
         well.unwrap_or_else(|| panic!("not well: {:#?}", self.bad(args)));
     }
 
@@ -114,7 +110,7 @@ fn a_healthy_grid_is_well_and_each_fault_is_named_with_its_cure() {
     ward.assert_bad(&[], &["wrong broker: it stopped answering", "rabbitmq-diagnostics alarms"]);
     // What the management side says of nodes is some seconds old.
     let told = || ward.bad(&[]).iter().any(|bad| bad.contains("has its memory alarm on -> give it more memory")).then_some(());
-    wait_for(LIMIT, told).unwrap_or_else(|| panic!("no alarm: {:#?}", ward.bad(&[])));
+    wait_for(told).unwrap_or_else(|| panic!("no alarm: {:#?}", ward.bad(&[])));
     ward.rabbit.set_memory_alarm(false);
     ward.assert_well(&[]);
 

@@ -3,7 +3,6 @@
 use testkit::servers;
 
 use crate::offpeak::{Done, Running, Services, wait_for};
-use crate::services::LIMIT;
 
 fn health(services: &Services, args: &[&str]) -> Done {
     services.offpeak(&[&["health"], args].concat())
@@ -11,7 +10,7 @@ fn health(services: &Services, args: &[&str]) -> Done {
 
 /// Asks until it is answered like this: the command waits for three seconds, which a busy machine may need for an answer.
 fn until_code(code: i32, ask: impl Fn() -> Done) -> Done {
-    let answer = wait_for(LIMIT, || Some(ask()).filter(|done| done.code == Some(code)));
+    let answer = wait_for(|| Some(ask()).filter(|done| done.code == Some(code)));
     answer.unwrap_or_else(|| panic!("no code {code}: {:?}", ask()))
 }
 
@@ -63,7 +62,7 @@ fn tables_that_do_not_fit_hold_up_the_start_and_a_database_that_is_away_does_not
     let no_tables = servers::postgres().fresh_database();
     let database = [("OFFPEAK__DATABASE__URL", no_tables.as_str())];
     let aggregator = services.start("aggregator", &database);
-    let why = wait_for(LIMIT, || Some(started(&aggregator).stdout).filter(|why| why.contains("offpeak migrate")));
+    let why = wait_for(|| Some(started(&aggregator).stdout).filter(|why| why.contains("offpeak migrate")));
     assert!(why.as_ref().is_some_and(|why| why.starts_with("not started: database: ")), "{why:?} {}", aggregator.stderr());
     until_code(0, || health(&services, &["--address", &aggregator.admin()]));
     let migrated = services.begin_with(&["migrate"], &database).end();
@@ -73,7 +72,7 @@ fn tables_that_do_not_fit_hold_up_the_start_and_a_database_that_is_away_does_not
 
     let away = [("OFFPEAK__DATABASE__URL", "postgres://a:b@127.0.0.1:1/a"), ("OFFPEAK__AMQP__URL", "amqp://127.0.0.1:1")];
     let producer = services.start("producer", &away);
-    let done = wait_for(LIMIT, || Some(started(&producer)).filter(|done| done.code == Some(0)));
+    let done = wait_for(|| Some(started(&producer)).filter(|done| done.code == Some(0)));
     assert!(done.is_some(), "{}", producer.stderr());
     until_code(1, || health(&services, &["--ready", "--address", &producer.admin()]));
 }

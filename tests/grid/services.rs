@@ -1,14 +1,10 @@
 //! The services as processes over real RabbitMQ and PostgreSQL: killed at the worst moment, away, and told to stop.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use testkit::servers;
 
 use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, start, wait_for};
 use crate::proxy::Proxy;
-
-pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 pub(crate) fn status(services: &Services, job: &str) -> Value {
     let done = services.offpeak(&["status", job, "--json"]);
@@ -25,7 +21,7 @@ pub(crate) fn billed_units(csv: &str) -> u64 {
 /// Waits until that many items of the job are settled.
 pub(crate) fn settled(services: &Services, job: &str, items: u64) {
     let enough = || (status(services, job)["items_succeeded"].as_u64()? >= items).then_some(());
-    wait_for(LIMIT, enough).unwrap_or_else(|| panic!("stuck at {}", status(services, job)));
+    wait_for(enough).unwrap_or_else(|| panic!("stuck at {}", status(services, job)));
 }
 
 #[test]
@@ -54,7 +50,7 @@ fn kill_9_of_each_service_in_the_middle_loses_and_doubles_nothing() {
     workers = [services.start("worker", &ONE_SLOT), second];
 
     let ended = || (status(&services, &id)["state"] == "completed").then_some(());
-    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    wait_for(ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
     let result = services.offpeak(&["result", &id, "--out", "out", "--json"]);
     assert_eq!(result.code, Some(0), "{result:?}");
     let summary = result.json();
@@ -85,7 +81,7 @@ fn a_drained_service_in_its_own_program_ends_well_and_hands_its_work_to_others()
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let other = services.start_own("worker", &[]);
     let ended = || (status(&services, &id)["state"] == "completed").then_some(());
-    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    wait_for(ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
     for service in [producer, aggregator, other] {
         service.signal("-TERM");
         let ended = service.end();
@@ -100,7 +96,7 @@ fn a_worker_moves_to_a_lane_without_workers_so_that_a_quorum_is_found() {
     let services = Services::new(folder.path(), "uneven");
     let others = ["producer", "aggregator"].map(|kind| services.start(kind, &[]));
     let free = services.start("worker", &ONE_SLOT);
-    let lane = wait_for(LIMIT, || {
+    let lane = wait_for(|| {
         let log = free.stderr();
         let (_, rest) = log.split_once("serves lane ")?;
         rest.split_whitespace().next().map(str::to_owned)
@@ -124,7 +120,7 @@ fn a_service_waits_for_a_broker_and_a_database_that_are_away() {
     for (kind, away) in [("worker", 0), ("producer", 1)] {
         let mut running = services.start(kind, &[nowhere[away], ("OFFPEAK__LOG__FORMAT", "json")]);
         let told = || running.stderr().contains("127.0.0.1:1").then_some(());
-        wait_for(LIMIT, told).unwrap_or_else(|| panic!("nothing told: {}", running.stderr()));
+        wait_for(told).unwrap_or_else(|| panic!("nothing told: {}", running.stderr()));
         assert!(running.runs(), "it gave up: {}", running.stderr());
         assert!(!running.stderr().contains("secret"), "{}", running.stderr());
         running.signal("-TERM");

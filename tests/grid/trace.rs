@@ -13,9 +13,8 @@ use protocol::reply::{Accepted, Completed, Part};
 use protocol::{CustomerName, Digest, Format, Message, PoolName, Value};
 use serde_json::Value as Json;
 
-use crate::offpeak::{Running, Services, tiny_app, wait_for};
+use crate::offpeak::{LIMIT, Running, Services, tiny_app, wait_for};
 
-const LIMIT: Duration = Duration::from_mins(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -99,7 +98,7 @@ fn a_trace_is_in_the_log_of_every_service_and_on_every_reply() {
     for (service, name) in running.iter().zip(["producer", "aggregator", "worker"]) {
         // A submission has a trace before it is a job.
         let of_job = |lines: &Vec<Json>| lines.iter().any(|line| line["job"].is_string());
-        let lines = wait_for(LIMIT, || Some(traced(service)).filter(of_job));
+        let lines = wait_for(|| Some(traced(service)).filter(of_job));
         let lines = lines.unwrap_or_else(|| panic!("the {name} says nothing of the trace: {}", service.stderr()));
         for line in &lines {
             assert!(line["customer"] == "radio" && line["level"] == "INFO", "{line}");

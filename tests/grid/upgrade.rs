@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::offpeak::{ONE_SLOT, Running, Services, monte_carlo, offpeak, program, wait_for};
-use crate::services::{LIMIT, billed_units, settled, status};
+use crate::services::{billed_units, settled, status};
 
 /// The command as scripts/previous.sh builds it, from the commit that tests/previous-version names.
 fn previous() -> Option<PathBuf> {
@@ -53,7 +53,7 @@ fn a_job_lives_through_an_upgrade_and_the_way_back() {
     }
 
     let ended = || (status(&services, &id)["state"] == "completed").then_some(());
-    wait_for(LIMIT, ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
+    wait_for(ended).unwrap_or_else(|| panic!("stuck at {}", status(&services, &id)));
     let summary = services.offpeak(&["result", &id, "--out", "out", "--json"]).json();
     for same in ["output_digest", "items_digest", "fuel", "items_succeeded", "items_failed"] {
         assert_eq!(summary[same], undisturbed[same], "{same}");

@@ -28,7 +28,7 @@ import scrape
 
 APPS = scrape.ROOT / "examples"
 PART_BYTES = 1 << 20
-PATIENCE_S = 120
+PATIENCE_S = scrape.PATIENCE_S
 REFUSED = ("offpeak.job.rejected.v1", "offpeak.request.refused.v1")
 NAME_OF = {"json": "application/json", "msgpack": "application/msgpack"}
 
@@ -126,7 +126,7 @@ class Customer:
 
     def connect(self):
         parameters = pika.URLParameters(self.url)
-        parameters.blocked_connection_timeout = PATIENCE_S
+        parameters.blocked_connection_timeout = parameters.socket_timeout = parameters.stack_timeout = PATIENCE_S
         # A test looks at one customer while another one's connection rests for minutes.
         parameters.heartbeat = 0
         self.connection = pika.BlockingConnection(parameters)

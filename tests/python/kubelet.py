@@ -28,7 +28,7 @@ def binary():
 def status(url):
     """The status of an HTTP answer; 0 if there is none."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

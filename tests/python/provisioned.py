@@ -131,7 +131,10 @@ class Broker(rabbitmq.Node):
 
     def connect(self, user, password=PASSWORD):
         login = pika.PlainCredentials(user, password)
-        address = pika.ConnectionParameters("127.0.0.1", self.amqp, "/", login, blocked_connection_timeout=60)
+        # Without heartbeats, as tests let connections rest for minutes.
+        address = pika.ConnectionParameters(
+            "127.0.0.1", self.amqp, "/", login, heartbeat=0, socket_timeout=120, stack_timeout=120, blocked_connection_timeout=120
+        )
         connection = pika.BlockingConnection(address)
         self.connections.append(connection)
         return connection

@@ -11,6 +11,8 @@ import tempfile
 import time
 import urllib.request
 
+import scrape
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy/rabbitmq"
 
@@ -34,11 +36,10 @@ disk_free_limit.absolute = 50MB
 
 def free_ports(count):
     """Ports that were free a moment ago."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
+    ports = set()
+    while len(ports) < count:
+        ports.add(scrape.free_port())
+    return list(ports)
 
 
 def stop(process, how=signal.SIGTERM, patience_s=120):

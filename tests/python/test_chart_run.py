@@ -14,7 +14,7 @@ import kubelet
 import scrape
 
 # One item of a second or two: a unit that is still computed when its worker is told to end.
-LONG_PATHS = 100_000
+LONG_PATHS = 600_000
 NUMBERS = chart.ROOT / "examples" / "c-sum" / "numbers.txt"
 
 
@@ -119,7 +119,7 @@ class Run(unittest.TestCase):
         workers = [container for container in containers if "-worker-" in container.name]
 
         def computing():
-            busy = [each for each in workers if "\noffpeak_worker_busy_slots 1" in scrape.get(f"http://{each.address}/metrics")]
+            busy = [each for each in workers if "\noffpeak_worker_busy_slots 1" in (scrape.get(f"http://{each.address}/metrics") or "")]
             return busy and busy[0]
         worker = scrape.wait_for("a worker that computes", computing)
         worker.child.terminate()

@@ -297,7 +297,9 @@ class Processes(unittest.TestCase):
         """One without user_id is refused; one that was parked is sent again by the operator, and is the customer's still."""
         host = compose.of_host()
         name, password = host["OFFPEAK_CUSTOMER"], host["CUSTOMER_PASSWORD"]
-        channel = pika.BlockingConnection(pika.URLParameters(grid.node.url(name, password))).channel()
+        parameters = pika.URLParameters(grid.node.url(name, password))
+        parameters.heartbeat = 0  # the connection rests meanwhile
+        channel = pika.BlockingConnection(parameters).channel()
         channel.confirm_delivery()
         kind = {"type": "offpeak.job.submit.v1", "content_type": "application/json"}
 

@@ -28,7 +28,11 @@ class Interrupted(http.server.ThreadingHTTPServer):
 
     def __init__(self, port, allowed):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.port, self.left, self.command, self.lock = port, allowed, None, threading.Lock()
+        self.port, self.left, self.victim, self.lock = port, allowed, None, threading.Lock()
+
+    def serve(self, victim):
+        """Begins to serve that command, which finds the port open already."""
+        self.victim = victim
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def may(self, method):
@@ -358,10 +362,11 @@ class Customers(unittest.TestCase):
         try:
             url = f"http://admin:{PASSWORD}@127.0.0.1:{proxy.server_port}"
             env = {"PATH": os.environ["PATH"], "OFFPEAK__AMQP__MANAGEMENT_URL": url}
-            proxy.victim = subprocess.Popen(
+            victim = subprocess.Popen(
                 [binary(), "customer", *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            return proxy.victim.wait(300) == -signal.SIGKILL
+            proxy.serve(victim)
+            return victim.wait(300) == -signal.SIGKILL
         finally:
             proxy.shutdown()
             proxy.server_close()

@@ -86,7 +86,10 @@ class Server(unittest.TestCase):
     def connect(cls, user, password=PASSWORD):
         """A channel that confirms."""
         login = pika.PlainCredentials(user, password)
-        address = pika.ConnectionParameters("127.0.0.1", cls.node.amqp, "/", login, blocked_connection_timeout=60)
+        # Without heartbeats, as tests let connections rest for minutes.
+        address = pika.ConnectionParameters(
+            "127.0.0.1", cls.node.amqp, "/", login, heartbeat=0, socket_timeout=120, stack_timeout=120, blocked_connection_timeout=120
+        )
         connection = pika.BlockingConnection(address)
         cls.addClassCleanup(lambda: connection.is_open and connection.close())
         channel = connection.channel()

@@ -93,7 +93,7 @@ class Uploads(Case):
         first = acme.get("blob.list", {"limit": 3})
         second = acme.get("blob.list", {"limit": 3, "after": first["blobs"][-1]["digest"]})
         self.assertEqual([blob["digest"] for page in (first, second) for blob in page["blobs"]], names)
-        self.assertEqual((first["more"], second["more"], first["stored_bytes"]), (True, False, 40))
+        self.assertEqual((first["more"], second["more"], first["stored_bytes"]), (True, False, 5 * 4096))
         for limit in (0, 1001):
             problem = self.refused("invalid-request", acme.get, "blob.list", {"limit": limit})
             self.assertEqual([error["pointer"] for error in problem["errors"]], ["/limit"])
@@ -224,7 +224,7 @@ class Jobs(Case):
     @in_both_forms()
     def test_a_job_that_rests_gets_no_further_units_and_goes_on_after(self, acme):
         app = acme.upload(APPS / "monte-carlo/app.wasm")
-        job = acme.submit(blocks(app, 400, params={**PARAMS, "paths_per_item": 2048}, unit={"max_items": 2}))
+        job = acme.submit(blocks(app, 1200, params={**PARAMS, "paths_per_item": 2048}, unit={"max_items": 2}))
         acme.until(job.asked, "job.part")
         status = acme.get("job.pause", {"job": job.id})
         self.assertEqual((status["state"], status["paused"]), ("running", True))
@@ -235,7 +235,7 @@ class Jobs(Case):
 
         # What is on its way ends, and nothing follows it, while another job gets all that there is.
         before = dialogue.scrape.wait_for("the units under way", settled)
-        self.assertLess(before["items"]["succeeded"], 400)
+        self.assertLess(before["items"]["succeeded"], 1200)
         other = GRID.customer()
         done, _ = other.completed(other.submit(blocks(other.upload(APPS / "monte-carlo/app.wasm"), 40)))
         self.assertEqual(done["certificate"]["items"]["succeeded"], 40)
@@ -244,7 +244,7 @@ class Jobs(Case):
         self.assertEqual([reason["code"] for reason in acme.get("job.explain", {"job": job.id})["reasons"]][:1], ["paused"])
         self.assertFalse(acme.get("job.resume", {"job": job.id})["paused"])
         ended, _ = acme.completed(job)
-        self.assertEqual((ended["state"], ended["certificate"]["items"]["succeeded"]), ("completed", 400))
+        self.assertEqual((ended["state"], ended["certificate"]["items"]["succeeded"]), ("completed", 1200))
         for kind in ("job.pause", "job.resume"):
             self.refused("job-ended", acme.get, kind, {"job": job.id})
 

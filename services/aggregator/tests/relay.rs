@@ -8,7 +8,7 @@ use broker::{RabbitBroker, RabbitSettings, Topology};
 use ports::Broker as _;
 use ports::broker::Verdict;
 use ports::clock::SystemClock;
-use ports::store::{AdmissionStore as _, OutboxMessage};
+use ports::store::{OutboxMessage, RequestStore as _};
 use protocol::address::results_queue;
 use protocol::reply::{Completed, Part};
 use protocol::{CustomerName, Message as _, PoolName};
@@ -44,7 +44,7 @@ async fn write(store: &MemoryStore, customer: &CustomerName, ids: Vec<String>, j
             traceparent: None,
             body: b"{}".to_vec(),
         };
-        store.reply(message).await.expect("written");
+        store.reply_all(vec![message]).await.expect("written");
     }
 }
 
@@ -134,7 +134,12 @@ async fn a_customer_who_does_not_read_slows_nobody_and_gets_everything_when_it_d
     // Offered again and again, it costs one message each time.
     let refused = metrics.replies_refused.get();
     until("it is not offered again", async || metrics.replies_refused.get() >= refused + 2).await;
-    assert!(metrics.replies_refused.get() <= refused + 3, "{refused}, then {}", metrics.replies_refused.get());
+    // Two looks at least, and perhaps some more: were all offered again, each would cost them all.
+    assert!(
+        metrics.replies_refused.get() < refused + u64::try_from(BATCH / 4).expect("small"),
+        "{refused}, then {}",
+        metrics.replies_refused.get()
+    );
     write(&store, &reader, vec!["reader.more".to_owned()], MESSAGES).await;
     assert_eq!(read(&broker, &reader, 1).await, ["reader.more"], "others go on meanwhile");
 

@@ -183,7 +183,11 @@ fn a_closed_pipe_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("grid.db").display());
     assert!(output(&["migrate", "--database", &url]).status.success());
-    for arguments in [&["usage", "--database", &url][..], &["--help"], &["status", "--json", "--database", &url]] {
+    for arguments in [
+        &["usage", "--log", "error", "--database", &url][..],
+        &["--help"],
+        &["status", "--log", "error", "--json", "--database", &url],
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = offpeak(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();

@@ -44,8 +44,9 @@ pub(super) fn restore_after_the_end(world: &mut World) {
 /// Puts the backup in the database's place, under services that run.
 fn set_back(world: &mut World, backup: &str) {
     let (live, backup) = (name(&world.services.database).to_owned(), name(backup));
-    let sql = |statement: String| psql(&world.postgres.url(), &statement).expect("changed");
-    sql(format!("drop database \"{live}\" with (force)"));
+    // Sessions that do not end soon refuse it.
+    let sql = |statement: String| world.until("the change of databases", |world| psql(&world.postgres.url(), &statement).is_ok());
+    sql(format!("drop database if exists \"{live}\" with (force)"));
     sql(format!("alter database \"{backup}\" rename to \"{live}\""));
     world.set_back = true;
 }

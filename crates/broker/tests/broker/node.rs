@@ -13,7 +13,7 @@ use testkit::servers::RabbitMq;
 use tokio::sync::RwLock;
 
 /// Generous: only a crowded machine needs it.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Tests that reconfigure the whole node hold it for writing, all others for reading.
 pub(crate) static NODE: RwLock<()> = RwLock::const_new(());
@@ -143,7 +143,7 @@ pub(crate) async fn put(broker: &dyn Broker, messages: Vec<Outgoing>) {
 
 /// Waits for a condition that only looking can tell.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..1200 {
+    for _ in 0..12_000 {
         if condition() {
             return;
         }

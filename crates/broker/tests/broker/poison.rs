@@ -23,7 +23,7 @@ const NO_TEXT: &[u8; 6] = b"\xff\xfe\xfd\xfc\xfb\xfa";
 /// How many messages wait behind it.
 const BEHIND: usize = 40;
 /// A bound on waiting for it to be parked, and the pause between two looks.
-const LOOKS: usize = 1200;
+const LOOKS: usize = 12_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Carries what a client sends, but for the word that is written over in content headers.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use ports::store::DispatchStore as _;
 use protocol::{Format, codec};
 use sqlx::{AssertSqlSafe, Connection as _};
-use store::{SqlStore, StoreOptions};
+use store::SqlStore;
 use testkit::store_contract::world::{NOW, at, spec};
 
-use super::{postgres, postgres_url, sqlite};
+use super::{patient, postgres, postgres_url, sqlite};
 
 const LIMIT: u32 = 256;
 const ROUNDS: u32 = 5;
@@ -114,7 +114,7 @@ async fn claims(store: &SqlStore) -> (Duration, Duration) {
 #[tokio::test]
 async fn claims_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite(folder.path(), StoreOptions::default()).await;
+    let store = sqlite(folder.path(), patient()).await;
     let url = format!("sqlite://{}/store.db", folder.path().display());
     let connection = &mut sqlx::SqliteConnection::connect(&url).await.unwrap();
     measure!("SQLite", store, connection, false);

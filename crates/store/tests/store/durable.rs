@@ -9,13 +9,13 @@ use testkit::store_contract::World;
 use testkit::store_contract::world::{NOW, computed, cut, frame, valid};
 
 use super::alone::execute;
-use super::{postgres, postgres_url, sqlite};
+use super::{patient, postgres, postgres_url, sqlite};
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let job = {
-        let store = Arc::new(sqlite(folder.path(), StoreOptions::default()).await);
+        let store = Arc::new(sqlite(folder.path(), patient()).await);
         let world = World::new(Arc::<store::SqlStore>::clone(&store));
         let job = world.admit(10).await;
         let units = world.sent(job, &[0, 5, 10]).await;
@@ -24,7 +24,7 @@ async fn what_was_written_is_there_after_a_restart() {
         std::mem::forget(store);
         job
     };
-    let world = World::new(Arc::new(sqlite(folder.path(), StoreOptions::default()).await));
+    let world = World::new(Arc::new(sqlite(folder.path(), patient()).await));
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.items.succeeded, report.units.open, report.units.replicas_sent), (5, 1, 1));
     assert_eq!(world.claim_messages(NOW, 10).await.len(), 1);
@@ -49,7 +49,7 @@ async fn a_full_disk_changes_nothing_and_space_heals_it() {
         assert!(cut_units < 1_000, "the disk never fills");
     };
     assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
-    assert!(matches!(world.store.reply(large(&world)).await, Err(StoreError::Full { .. })));
+    assert!(matches!(world.store.reply_all(vec![large(&world)]).await, Err(StoreError::Full { .. })));
     let keys = [UnitKey { job, unit: 0 }.replica(0)];
     let customer = world.customer.clone();
     let decide = move |view: &SettlementView| {
@@ -62,12 +62,12 @@ async fn a_full_disk_changes_nothing_and_space_heals_it() {
     let answer = world.store.settle(&keys, Box::new(decide)).await;
     assert!(matches!(answer, Err(StoreError::Full { .. })), "{answer:?}");
     drop(world);
-    let world = World::new(Arc::new(sqlite(folder.path(), StoreOptions::default()).await));
+    let world = World::new(Arc::new(sqlite(folder.path(), patient()).await));
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.cut, report.units.open, report.usage.replicas), (cut_units * 100, cut_units * 100, cut_units * 200));
     assert!(report.units.valid == 0 && world.store.usage_totals(&UsageFilter::default()).await.unwrap().is_empty());
     assert!(world.store.dispatch(step(cut_units)).await.unwrap());
-    world.store.reply(large(&world)).await.unwrap();
+    world.store.reply_all(vec![large(&world)]).await.unwrap();
     world.settle_valid(&[UnitKey { job, unit: 0 }]).await;
 }
 

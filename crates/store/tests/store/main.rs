@@ -17,6 +17,7 @@ mod speed;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::Store;
 use store::{SqlStore, StoreOptions};
@@ -28,6 +29,11 @@ async fn sqlite(folder: &Path, options: StoreOptions) -> SqlStore {
     store
 }
 
+/// Options of one who waits for a crowded machine.
+fn patient() -> StoreOptions {
+    StoreOptions { patience: Duration::from_mins(5), ..StoreOptions::default() }
+}
+
 /// The address of an empty database.
 async fn postgres_url() -> String {
     tokio::task::spawn_blocking(|| testkit::servers::postgres().fresh_database()).await.unwrap()
@@ -35,7 +41,7 @@ async fn postgres_url() -> String {
 
 /// A store in that database, its schema brought up to date.
 async fn postgres(url: &str) -> SqlStore {
-    let store = SqlStore::connect(url, StoreOptions { max_connections: 4, ..StoreOptions::default() }).await.unwrap();
+    let store = SqlStore::connect(url, StoreOptions { max_connections: 4, ..patient() }).await.unwrap();
     store.migrate().await.unwrap();
     store
 }
@@ -45,7 +51,7 @@ mod on_sqlite {
 
     async fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        (Arc::new(sqlite(folder.path(), StoreOptions::default()).await), folder)
+        (Arc::new(sqlite(folder.path(), patient()).await), folder)
     }
 
     testkit::store_contract_tests!(super::open);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use ports::store::SettlementStore as _;
 use sqlx::{AssertSqlSafe, Connection as _};
-use store::{SqlStore, StoreOptions};
+use store::SqlStore;
 use testkit::store_contract::world::{NOW, at};
 
-use super::{postgres, postgres_url, sqlite};
+use super::{patient, postgres, postgres_url, sqlite};
 
 const ROUNDS: u32 = 3;
 /// Customers who refuse, and one who takes its messages.
@@ -92,7 +92,7 @@ async fn claims(store: &SqlStore) -> Duration {
 #[tokio::test]
 async fn outbox_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite(folder.path(), StoreOptions::default()).await;
+    let store = sqlite(folder.path(), patient()).await;
     let url = format!("sqlite://{}/store.db", folder.path().display());
     let connection = &mut sqlx::SqliteConnection::connect(&url).await.unwrap();
     measure!("SQLite", store, connection, "BLOB");

@@ -34,9 +34,9 @@ pub const FRAIL_DELIVERIES: u32 = 2;
 pub const SHARDS: u16 = 2;
 
 /// Nothing here takes long; only a crowded machine does.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// A bound on waiting for a condition; each look has a pause after it.
-const LOOKS: usize = 600;
+const LOOKS: usize = 12_000;
 /// The pause between two looks at something that only the broker knows.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -256,8 +256,12 @@ fn environment(folder: &Path, names: &Names, node: &str, distribution: u16) -> V
         ("RABBITMQ_PID_FILE", inside("node.pid")),
         // Makes the script replace itself by the node, so that the supervised process id is the node's.
         ("RUNNING_UNDER_SYSTEMD", "true".into()),
-        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}".into()),
-        ("RABBITMQ_CTL_ERL_ARGS", "-start_epmd false".into()),
+        // On a crowded machine nodes and commands take long to meet.
+        (
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "-start_epmd false -kernel net_setuptime 120 -kernel inet_dist_use_interface {127,0,0,1}".into(),
+        ),
+        ("RABBITMQ_CTL_ERL_ARGS", "-start_epmd false -kernel net_setuptime 120".into()),
     ]
 }
 

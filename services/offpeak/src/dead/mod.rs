@@ -22,7 +22,7 @@ const ARRIVING: Duration = Duration::from_secs(2);
 /// And a broker that says it is ready, but does not deliver it so often, is not well.
 const MAX_WAITS: usize = 15;
 /// A page is back in its queue within so many looks; the next page then follows it in order.
-const MAX_LOOKS: usize = 50;
+const MAX_LOOKS: usize = 500;
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -62,12 +62,12 @@ impl<'b> Reading<'b> {
         }
         let consumer = self.broker.consume(&self.queue, size).await.with_context(|| format!("cannot read {}", self.queue))?;
         let mut letters = Vec::new();
-        let mut waits = 0;
+        let (mut waits, mut gone) = (0, false);
         while letters.len() < usize::from(size) {
             match timeout(ARRIVING, consumer.next(usize::from(size) - letters.len())).await {
                 Ok(more) => letters.extend(more?),
-                // Another reader holds what was counted here.
-                Err(_) if ready(self.broker, &self.queue).await? == 0 => break,
+                // Another reader holds what was counted here, unless it is on its way to this one.
+                Err(_) if ready(self.broker, &self.queue).await? == 0 && std::mem::replace(&mut gone, true) => break,
                 Err(_) if waits == MAX_WAITS => bail!(
                     "the broker does not deliver what is ready in {}: try again, and if it stays so, see \"A letter that cannot be read\" \
                      in docs/dead-letters.md",

@@ -52,7 +52,7 @@ const COMMAND_PATIENCE_MS: u64 = 15_000;
 const LOOK_MS: u64 = 250;
 /// So long a broker may take to see that a program which was killed is gone.
 #[cfg(feature = "compiler")]
-const LEAVING: Duration = Duration::from_secs(5);
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// Opens a broker for a command; its connections end with the scope.
 pub async fn open_broker(url: &str, scope: &Scope) -> Result<Arc<dyn Broker>> {
