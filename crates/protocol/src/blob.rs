@@ -9,6 +9,8 @@ use crate::{Digest, HostId, Micros};
 pub const PART_BYTES: usize = 1 << 20;
 /// The largest blob the grid takes.
 pub const MAX_BLOB_BYTES: u64 = 1 << 30;
+/// A customer has no more blobs, those begun included: the smallest still costs rows.
+pub const MAX_BLOBS: u64 = 1_000_000;
 
 /// A customer uploads a part of a blob (`offpeak.blob.put.v1`); parts may come again, and in any order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

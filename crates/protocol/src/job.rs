@@ -124,7 +124,7 @@ pub enum Delivery {
     Stored,
     /// They are sent as validated, in item order.
     Parts,
-    /// They are sent as one part when the job has ended, if they fit one message.
+    /// They are sent as one part when the job has ended, if they have at most 4 MiB; else they are fetched.
     Whole,
 }
 

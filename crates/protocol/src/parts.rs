@@ -1,10 +1,15 @@
 //! Parts: the messages that a unit's outputs are cut into. Their numbers are part of the contract, so how many there are
-//! of a frame is said here, for all who number them.
+//! of a frame is said here, for all who number them, and how much may wait for a customer who does not read.
 
 use crate::frame::{self, Entry, FrameError};
 
 /// A part is closed at this size: as Base64 in JSON it still fits a message.
 pub const PART_BYTES: usize = 4 << 20;
+
+/// While so many messages wait for a customer, it is given no further parts.
+pub const MAX_WAITING_MESSAGES: u64 = 10_000;
+/// And while they have so many bytes.
+pub const MAX_WAITING_BYTES: u64 = 256 << 20;
 
 /// How many bytes a frame out has before its first entry, and each entry before its body.
 const FRAME_HEAD: usize = 4;

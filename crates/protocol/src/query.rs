@@ -59,7 +59,7 @@ pub struct JobStatus {
     pub cost: Option<Money>,
     /// Seconds to the end at the rate so far; `None` while that is unknown.
     pub eta_s: Option<u64>,
-    /// Parts that can be fetched.
+    /// Parts that can be fetched; of a job whose outputs come whole, none before its end.
     pub parts: u32,
     /// Whether its outputs are kept.
     pub results: ResultsState,

@@ -57,8 +57,8 @@ pub struct Completed {
     pub usage: UsageSummary,
     /// How many parts were sent.
     pub parts: u32,
-    /// Whether outputs were held back because the customer did not read, or they do not fit one message: fetch them with
-    /// `offpeak.job.fetch.v1`, from part `parts` on.
+    /// Whether outputs were held back because the customer did not read, or because those of a whole delivery have more than
+    /// 4 MiB: fetch them with `offpeak.job.fetch.v1`, from part `parts` on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withheld: bool,
     /// What it costs by the grid's prices, where it has any; invoices alone bind.

@@ -1,9 +1,8 @@
 //! Delivery: which of a job's parts its customer is sent, and which it must fetch, so that one who does not read is bounded.
 
-/// Bytes of messages that may wait for one customer before further parts are withheld: as much as the store keeps twice.
-pub const MAX_WAITING_BYTES: u64 = 256 << 20;
-/// And messages.
-pub const MAX_WAITING_MESSAGES: u64 = 10_000;
+/// What may wait for one customer before further parts are withheld, for the store, which counts it.
+pub use protocol::parts::{MAX_WAITING_BYTES, MAX_WAITING_MESSAGES};
+
 /// Progress is news only to one who reads.
 pub const MAX_WAITING_FOR_PROGRESS: u64 = 100;
 
@@ -23,12 +22,7 @@ pub struct Parts {
 impl Parts {
     /// Whether the next part is sent: all before it were, since a gap in the numbers would look like a loss, and not too much waits.
     pub fn may_send(&self) -> bool {
-        self.sent == self.numbered && self.has_room()
-    }
-
-    /// Whether a message of any size may be added to what waits.
-    pub fn has_room(&self) -> bool {
-        self.waiting_messages < MAX_WAITING_MESSAGES && self.waiting_bytes < MAX_WAITING_BYTES
+        self.sent == self.numbered && has_room(self.waiting_messages, self.waiting_bytes)
     }
 
     /// Counts a part of so many bytes that is sent.
@@ -43,6 +37,11 @@ impl Parts {
     pub fn keep(&mut self, parts: u32) {
         self.numbered = self.numbered.saturating_add(parts);
     }
+}
+
+/// Whether a part of any size may be added to so many messages, of so many bytes, that wait for a customer.
+pub fn has_room(messages: u64, bytes: u64) -> bool {
+    messages < MAX_WAITING_MESSAGES && bytes < MAX_WAITING_BYTES
 }
 
 /// Whether a customer for whom so many messages wait is told of progress.

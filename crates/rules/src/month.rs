@@ -1,6 +1,8 @@
 //! Months, UTC: when one begins and ends, for budgets and for reports of usage.
 
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use protocol::Micros;
 
@@ -17,6 +19,11 @@ pub struct Month {
     month: i64,
 }
 
+/// A text is no month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a month as 2026-07")]
+pub struct NoMonth;
+
 impl Month {
     /// The month of that instant.
     pub fn of(at: Micros) -> Self {
@@ -29,17 +36,6 @@ impl Month {
         let from_march = (5 * day_of_year + 2) / 153;
         let month = (from_march + 2) % 12;
         Self { year: era * 400 + year + i64::from(month < 2), month }
-    }
-
-    /// Reads a month as `2026-11`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (year, month) = text.split_once('-')?;
-        let number = |digits: &str, signs: usize| {
-            let plain = digits.len() == signs && digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse::<i64>().ok())?
-        };
-        let (year, month) = (number(year, 4)?, number(month, 2)?);
-        (YEARS.contains(&year) && (1..=12).contains(&month)).then_some(Self { year, month: month - 1 })
     }
 
     /// When it begins.
@@ -59,6 +55,28 @@ impl Month {
     }
 }
 
+/// Reads a month as `2026-11`.
+impl FromStr for Month {
+    type Err = NoMonth;
+
+    fn from_str(text: &str) -> Result<Self, NoMonth> {
+        let number = |digits: &str, signs: usize| {
+            let plain = digits.len() == signs && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<i64>().ok())?
+        };
+        let (year, month) = text.split_once('-').ok_or(NoMonth)?;
+        let (year, month) = number(year, 4).zip(number(month, 2)).ok_or(NoMonth)?;
+        let is_one = YEARS.contains(&year) && (1..=12).contains(&month);
+        is_one.then_some(Self { year, month: month - 1 }).ok_or(NoMonth)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month + 1)
+    }
+}
+
 /// Whole seconds from then until the next month begins, at least 1.
 pub fn seconds_left(now: Micros) -> u64 {
     Month::of(now).next().begin().since(now).as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
@@ -71,13 +89,13 @@ mod tests {
 
     #[test]
     fn months_begin_when_they_do() {
-        let begin = |text| Month::parse(text).unwrap().begin().0 / 1_000_000;
+        let begin = |text: &str| text.parse::<Month>().unwrap().begin().0 / 1_000_000;
         assert_eq!(begin("1970-01"), 0);
         assert_eq!(begin("2000-03"), 951_868_800);
         assert_eq!(begin("2024-03"), 1_709_251_200);
         assert_eq!(begin("2026-11"), 1_793_491_200);
-        for wrong in ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "2026-+1", "1969-12", "2026-11-01"] {
-            assert_eq!(Month::parse(wrong), None, "{wrong}");
+        for wrong in ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "2026-+1", "+026-02", "1969-12", "2026-11-01"] {
+            assert_eq!(wrong.parse::<Month>(), Err(NoMonth), "{wrong}");
         }
         assert_eq!(seconds_left(Micros(1_793_491_200_000_000 - 1_500_000)), 2);
         assert_eq!(seconds_left(Micros(1_793_491_200_000_000)), 30 * 86_400);
@@ -91,6 +109,7 @@ mod tests {
             let days = (month.next().begin().0 - month.begin().0) / DAY_US;
             prop_assert!((28..=31).contains(&days));
             prop_assert_eq!(Month::of(month.begin()), month);
+            prop_assert_eq!(month.to_string().parse::<Month>(), Ok(month));
         }
     }
 }

@@ -25,10 +25,6 @@ impl AdmissionStore for SqlStore {
         attempt!("find submission", self.try_admitted(customer, submission, submission_digest))
     }
 
-    async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
-        attempt!("write reply", self.try_reply(&reply))
-    }
-
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
         attempt!("read app", self.try_app(app, generation))
     }
@@ -74,12 +70,6 @@ impl SqlStore {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, Fault> {
         known(&mut self.read().await?, customer, submission, submission_digest).await
-    }
-
-    async fn try_reply(&self, reply: &OutboxMessage) -> Result<(), Fault> {
-        let mut tx = self.write().await?;
-        outbox::write(&mut tx, std::slice::from_ref(reply)).await?;
-        tx.commit().await
     }
 
     async fn try_app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, Fault> {

@@ -1,7 +1,7 @@
 //! Customers: weight and limits of each, and what it uses of them now.
 
 use async_trait::async_trait;
-use ports::store::{CustomerStore, CustomerUse, StoreError};
+use ports::store::{CustomerStore, CustomerUse, StoreError, UploadRoom};
 use protocol::customer::{CustomerLimits, CustomerRecord};
 use protocol::{CustomerName, Micros};
 
@@ -34,6 +34,9 @@ impl CustomerStore for SqlStore {
     }
 
     async fn remove_customer(&self, name: &CustomerName) -> Result<bool, StoreError> {
+        if attempt!("look for running jobs", self.try_has_running(name))? || !self.release_all(name).await? {
+            return Ok(false);
+        }
         attempt!("remove customer", self.try_remove_customer(name))
     }
 
@@ -72,11 +75,14 @@ impl SqlStore {
         tx.commit().await
     }
 
+    async fn try_has_running(&self, name: &CustomerName) -> Result<bool, Fault> {
+        has_running(&mut self.read().await?, name).await
+    }
+
     async fn try_remove_customer(&self, name: &CustomerName) -> Result<bool, Fault> {
         let mut tx = self.write().await?;
         tx.lock(Lock::Customer(name.as_str())).await?;
-        let running = "SELECT CAST(1 AS BIGINT) FROM jobs WHERE customer = $1 AND state = 'running' LIMIT 1";
-        if tx.first(running, values![name]).await?.is_some() {
+        if has_running(&mut tx, name).await? {
             return Ok(false);
         }
         tx.run("DELETE FROM customers WHERE name = $1", values![name]).await?;
@@ -89,16 +95,22 @@ impl SqlStore {
         let jobs = "SELECT COUNT(*) FROM jobs WHERE customer = $1 AND state = 'running'";
         let jobs = tx.first(jobs, values![name]).await?.map_or(Ok(0), |row| row.number(0))?;
         let unsent = outbox::unsent(&mut tx, name).await?;
-        let stored_bytes = stored_bytes(&mut tx, name).await?;
+        let stored_bytes = taken(&mut tx, name).await?.bytes;
         let fuel = self.fuel_sums.read(&mut tx, name, since).await?;
         Ok(CustomerUse { jobs, stored_bytes, fuel, unsent_messages: unsent.messages, unsent_bytes: unsent.bytes })
     }
 }
 
-/// Bytes of a customer's blobs, those begun counted whole.
-pub(crate) async fn stored_bytes(tx: &mut Tx, customer: &CustomerName) -> Result<u64, Fault> {
-    let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM uploads WHERE customer = $1";
-    tx.first(sql, values![customer]).await?.map_or(Ok(0), |row| row.number(0))
+async fn has_running(tx: &mut Tx, customer: &CustomerName) -> Result<bool, Fault> {
+    let sql = "SELECT CAST(1 AS BIGINT) FROM jobs WHERE customer = $1 AND state = 'running' LIMIT 1";
+    Ok(tx.first(sql, values![customer]).await?.is_some())
+}
+
+/// What a customer's blobs take, those begun counted whole.
+pub(crate) async fn taken(tx: &mut Tx, customer: &CustomerName) -> Result<UploadRoom, Fault> {
+    let sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT), COUNT(*) FROM uploads WHERE customer = $1";
+    let Some(row) = tx.first(sql, values![customer]).await? else { return Ok(UploadRoom::default()) };
+    Ok(UploadRoom { bytes: row.number(0)?, blobs: row.number(1)? })
 }
 
 /// A customer of the columns [`CUSTOMER`]; a limit that was never set is the grid's.

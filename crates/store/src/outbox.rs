@@ -1,6 +1,7 @@
 //! The outbox: messages to customers in the order they were written, claimed for sending and forgotten when sent.
 
 use ports::store::{Outbox, OutboxMessage, Unsent};
+use protocol::parts::MAX_WAITING_MESSAGES;
 use protocol::{CustomerName, Micros};
 
 use crate::connect::SqlStore;
@@ -45,7 +46,7 @@ pub(crate) async fn write(tx: &mut Tx, messages: &[OutboxMessage]) -> Result<(),
 }
 
 /// Up to how many messages what waits for a customer is counted: one more than that at which no further parts are written.
-const MAX_UNSENT: u32 = 10_001;
+const MAX_UNSENT: u64 = MAX_WAITING_MESSAGES + 1;
 
 /// What waits for a customer; of more messages than [`MAX_UNSENT`] only so many are counted.
 pub(crate) async fn unsent(tx: &mut Tx, customer: &CustomerName) -> Result<Unsent, Fault> {

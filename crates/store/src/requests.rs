@@ -14,7 +14,7 @@ use crate::{attempt, outbox};
 
 #[async_trait]
 impl RequestStore for SqlStore {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, StoreError> {
+    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
         attempt!("pause job", self.try_pause_job(customer, job, paused))
     }
 
@@ -50,16 +50,14 @@ impl RequestStore for SqlStore {
 }
 
 impl SqlStore {
-    async fn try_pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, Fault> {
+    async fn try_pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, Fault> {
         let mut tx = self.write().await?;
-        match own_state(&mut tx, customer, job).await? {
-            None => return Ok(JobWish::Unknown),
-            Some(JobState::Running) => {}
-            Some(ended @ (JobState::Completed | JobState::Cancelled | JobState::Expired)) => return Ok(JobWish::Ended(ended)),
+        let state = own_state(&mut tx, customer, job).await?;
+        if state == Some(JobState::Running) {
+            tx.run("UPDATE jobs SET paused = $2 WHERE id = $1", values![job, paused]).await?;
+            tx.commit().await?;
         }
-        tx.run("UPDATE jobs SET paused = $2 WHERE id = $1", values![job, paused]).await?;
-        tx.commit().await?;
-        Ok(JobWish::Done)
+        Ok(state)
     }
 
     async fn try_own_jobs(

@@ -2,7 +2,7 @@
 //! and of its digest; only then its bytes become the blob's (see [`crate::promote`]).
 
 use async_trait::async_trait;
-use ports::store::{BlobRelease, PartPut, StoreError, UploadStore};
+use ports::store::{BlobRelease, PartPut, StoreError, UploadRoom, UploadStore};
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::{CustomerName, Digest, Micros};
 
@@ -14,6 +14,8 @@ use crate::{attempt, customers, job_blobs, promote};
 
 /// How many gaps of an upload are listed at most.
 const MAX_GAPS: usize = 1_000;
+/// How many digests are read at once when all of a customer's blobs are given up.
+const PAGE_DIGESTS: u32 = 1_000;
 
 #[async_trait]
 impl UploadStore for SqlStore {
@@ -21,14 +23,14 @@ impl UploadStore for SqlStore {
         &self,
         customer: &CustomerName,
         part: &PutBlob,
-        limit: u64,
+        room: UploadRoom,
         now: Micros,
     ) -> Result<PartPut, StoreError> {
         let alone = parts(part.size) == 1;
         if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
             return Ok(PartPut::Mismatch);
         }
-        match attempt!("put part of an upload", self.try_put_own_part(customer, part, limit, now))? {
+        match attempt!("put part of an upload", self.try_put_own_part(customer, part, room, now))? {
             Noted::Answered(answer) => Ok(answer),
             Noted::Complete(upload) => self.finish(upload).await,
         }
@@ -92,29 +94,32 @@ enum Noted {
 }
 
 impl SqlStore {
-    async fn try_put_own_part(&self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros) -> Result<Noted, Fault> {
+    async fn try_put_own_part(
+        &self,
+        customer: &CustomerName,
+        part: &PutBlob,
+        room: UploadRoom,
+        now: Micros,
+    ) -> Result<Noted, Fault> {
         let mut tx = self.write().await?;
         lock(&mut tx, customer, part.digest).await?;
         let mut upload = match find(&mut tx, customer, part.digest).await? {
-            Some(upload) if upload.size != part.size => return Ok(Noted::Answered(PartPut::Mismatch)),
+            Some(upload) if upload.whole && upload.size != part.size => return Ok(Noted::Answered(PartPut::Mismatch)),
             Some(upload) if upload.whole => return Ok(Noted::Answered(received(&upload))),
-            Some(upload) => upload,
-            None => {
-                let stored = customers::stored_bytes(&mut tx, customer).await?;
-                if stored.saturating_add(part.size) > limit {
-                    return Ok(Noted::Answered(PartPut::Full { stored }));
+            Some(upload) if upload.size == part.size => upload,
+            // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
+            before => {
+                let taken = customers::taken(&mut tx, customer).await?;
+                if !room.holds(taken.with(part.size, before.as_ref().map(|before| before.size))) {
+                    return Ok(Noted::Answered(PartPut::Full(taken)));
+                }
+                if let Some(before) = &before {
+                    drop_upload(&mut tx, before).await?;
                 }
                 begin(&mut tx, customer, part, now).await?
             }
         };
-        let there = whole_size(&mut tx, part.digest).await?;
-        if there.is_some() {
-            let stored = part_data(&mut tx, part.digest, part.size, part.offset).await?;
-            if there != Some(part.size) || stored.as_ref() != Some(&part.data) {
-                return Ok(Noted::Answered(PartPut::Mismatch));
-            }
-        }
-        let data = there.is_none().then(|| part.data.clone());
+        let data = (!is_there(&mut tx, part).await?).then(|| part.data.clone());
         let note = "INSERT INTO upload_parts (upload, start, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         if tx.run(note, values![upload.number, part.offset, data]).await? > 0 {
             let length = u64::try_from(part.data.len()).unwrap_or(u64::MAX);
@@ -170,6 +175,31 @@ impl SqlStore {
         Ok(BlobRelease::Released { bytes: upload.size })
     }
 
+    /// Gives up all blobs of a customer, each in a transaction of its own so that other writers come between; `false` once
+    /// a job of it needs one.
+    pub(crate) async fn release_all(&self, customer: &CustomerName) -> Result<bool, StoreError> {
+        attempt!("note old jobs", self.note_old_jobs())?;
+        let mut after = None;
+        loop {
+            let page = attempt!("read digests of own blobs", self.try_own_digests(customer, after))?;
+            let Some(last) = page.last() else { return Ok(true) };
+            after = Some(*last);
+            for digest in page {
+                match attempt!("release blob", self.try_release_blob(customer, digest))? {
+                    BlobRelease::InUse { .. } => return Ok(false),
+                    BlobRelease::Released { .. } | BlobRelease::Unknown => {}
+                }
+            }
+        }
+    }
+
+    async fn try_own_digests(&self, customer: &CustomerName, after: Option<Digest>) -> Result<Vec<Digest>, Fault> {
+        let mut tx = self.read().await?;
+        let after = after.map_or_else(Vec::new, |digest| digest.0.to_vec());
+        let sql = "SELECT digest FROM uploads WHERE customer = $1 AND digest > $2 ORDER BY digest LIMIT $3";
+        tx.all(sql, values![customer, after, PAGE_DIGESTS]).await?.iter().map(|row| row.digest(0)).collect()
+    }
+
     async fn try_old_uploads(&self, before: Micros, limit: u32) -> Result<Vec<Upload>, Fault> {
         let mut tx = self.read().await?;
         let sql = format!("{UPLOAD} WHERE whole = 0 AND begun_at < $1 ORDER BY begun_at, number LIMIT $2");
@@ -206,6 +236,16 @@ pub(crate) async fn lock(tx: &mut Tx, customer: &CustomerName, digest: Digest) -
 pub(crate) async fn find(tx: &mut Tx, customer: &CustomerName, digest: Digest) -> Result<Option<Upload>, Fault> {
     let rows = tx.composed(format!("{UPLOAD} WHERE customer = $1 AND digest = $2"), values![customer, digest]).await?;
     rows.first().map(read_upload).transpose()
+}
+
+/// Whether a whole blob has just these bytes at their place. Others are kept as the customer's own and refused once all of
+/// the upload is there, as they are if nobody has the blob: an earlier answer would tell what others have.
+async fn is_there(tx: &mut Tx, part: &PutBlob) -> Result<bool, Fault> {
+    if whole_size(tx, part.digest).await? != Some(part.size) {
+        return Ok(false);
+    }
+    let stored = part_data(tx, part.digest, part.size, part.offset).await?;
+    Ok(stored.as_ref() == Some(&part.data))
 }
 
 async fn begin(tx: &mut Tx, customer: &CustomerName, part: &PutBlob, now: Micros) -> Result<Upload, Fault> {

@@ -1,8 +1,9 @@
 //! Why a job is not done, and what its app took before: counted for those who ask.
 
-use ports::store::{AppExperience, WaitFacts};
+use ports::store::{AppExperience, JobSums, WaitFacts};
 use protocol::query::FailureCount;
-use protocol::{CustomerName, Digest, Fuel, JobId};
+use protocol::reply::UsageSummary;
+use protocol::{CustomerName, Digest, JobId};
 
 use crate::claim::WORTH;
 use crate::connect::SqlStore;
@@ -43,40 +44,18 @@ impl SqlStore {
 
     pub(crate) async fn try_app_experience(&self, customer: &CustomerName, app: Digest) -> Result<AppExperience, Fault> {
         let mut tx = self.read().await?;
-        // Items of units that were given up have no fuel, so they are no part of what an item takes.
-        let sql = "SELECT fuel, items_succeeded + CASE WHEN failed_units = 0 THEN items_failed ELSE 0 END,
-                compute_us, valid_units, replicas
+        let sql = "SELECT items_succeeded, items_failed, valid_units, replicas, fuel, compute_us, failed_units
             FROM jobs WHERE customer = $1 AND app = $2 AND ended_at IS NOT NULL ORDER BY id DESC LIMIT $3";
         let mut experience = AppExperience::default();
         for row in tx.all(sql, values![customer, app, MAX_EXPERIENCE]).await? {
-            let compute_us = of_one_replica(row.number(2)?, row.number(3)?, row.number(4)?);
-            add_job(&mut experience, row.fuel(0)?, row.number(1)?, compute_us);
+            let (units, replicas) = (row.number(2)?, row.number(3)?);
+            let (fuel, compute_us) = (row.fuel(4)?, row.number(5)?);
+            let usage = UsageSummary { units, replicas, fuel, compute_us, ..UsageSummary::default() };
+            let sums = JobSums { items_succeeded: row.number(0)?, items_failed: row.number(1)?, usage };
+            experience.add(&sums, row.number(6)?);
         }
         Ok(experience)
     }
-}
-
-/// Of a job's computing time that which its valid units would have taken, each computed once.
-fn of_one_replica(compute_us: u64, units: u64, replicas: u64) -> u64 {
-    let once = u128::from(compute_us) * u128::from(units) / u128::from(replicas.max(units).max(1));
-    u64::try_from(once).unwrap_or(u64::MAX)
-}
-
-/// Adds what a job took; one of which nothing was computed tells nothing.
-fn add_job(experience: &mut AppExperience, fuel: Fuel, items: u64, compute_us: u64) {
-    let Some(each) = fuel.get().checked_div(items) else { return };
-    let (least, most) = (fuel_of(each), fuel_of(fuel.get().div_ceil(items)));
-    let first = experience.items == 0;
-    experience.least_per_item = if first { least } else { experience.least_per_item.min(least) };
-    experience.most_per_item = experience.most_per_item.max(most);
-    experience.items = experience.items.saturating_add(items);
-    experience.fuel = experience.fuel.saturating_add(fuel.get().into());
-    experience.compute_us = experience.compute_us.saturating_add(compute_us);
-}
-
-/// A share of a job's fuel, which is a number of fuel as well.
-fn fuel_of(share: u64) -> Fuel {
-    Fuel::new(share).unwrap_or(Fuel::MAX)
 }
 
 /// Why replicas of a job failed, the most frequent reasons first, and among equally frequent ones that of the earliest unit.

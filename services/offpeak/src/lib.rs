@@ -17,9 +17,9 @@ pub mod exit;
 pub mod follow;
 pub mod grid;
 pub mod jobfile;
-pub mod months;
 pub mod outputs;
 pub mod terminal;
+pub mod times;
 #[cfg(feature = "compiler")]
 pub mod top;
 

@@ -3,7 +3,7 @@
 use ports::sandbox::{PublishError, Published};
 use ports::store::{AppRecord, AppVerdict};
 use protocol::Digest;
-use protocol::problem::{Code, Problem};
+use protocol::problem::Code;
 
 use crate::asked::Refusal;
 use crate::{Producer, blobs};
@@ -11,26 +11,25 @@ use crate::{Producer, blobs};
 /// A module is read whole, and no larger one is.
 const MAX_MODULE_BYTES: u64 = 32 << 20;
 
-/// What the publisher says of an app, now or at an earlier time.
+/// What the publisher said of an app.
 pub(crate) async fn verdict(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
-    if let Some(known) = producer.store.app(app, &producer.generation).await? {
-        return Ok(known.verdict);
-    }
-    let verdict = publish(producer, app).await?;
-    producer.store.record_app(AppRecord { app, verdict: verdict.clone() }, &producer.generation).await?;
-    Ok(verdict)
+    let known = producer.store.app(app, &producer.generation).await?;
+    known.map(|known| known.verdict).ok_or(Refusal::Unpublished { app })
 }
 
-/// The problem to tell of an app that was rejected.
-pub(crate) async fn rejection(producer: &Producer, app: Digest) -> Result<Problem, Refusal> {
-    let reasons = match verdict(producer, app).await? {
-        AppVerdict::Rejected { reasons } => reasons.join("; "),
-        AppVerdict::Accepted { .. } => String::new(),
-    };
-    Ok(Problem::new(Code::AppRejected, reasons))
+/// Publishes an app, and keeps what the publisher says of it.
+pub(crate) async fn publish(producer: &Producer, app: Digest) -> Result<(), Refusal> {
+    let verdict = examine(producer, app).await?;
+    producer.store.record_app(AppRecord { app, verdict }, &producer.generation).await?;
+    Ok(())
 }
 
-async fn publish(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
+/// What is told of an app that was rejected for these reasons.
+pub(crate) fn rejection(reasons: &[String]) -> Refusal {
+    Refusal::of(Code::AppRejected, reasons.join("; "))
+}
+
+async fn examine(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
     let gone = || Refusal::of(Code::NoSuchBlob, format!("blob {app} is not here any more: upload it again"));
     let size = producer.store.blob_size(app).await?.ok_or_else(gone)?;
     if size > MAX_MODULE_BYTES {
@@ -111,10 +110,11 @@ mod tests {
             ready: Readiness::new().check("admission"),
         };
         let app = Digest::of(b"module");
-        let Err(Refusal::Problem(problem)) = verdict(&producer, app).await else { panic!("it has a verdict") };
+        let Err(Refusal::Problem(problem)) = publish(&producer, app).await else { panic!("it has a verdict") };
         assert_eq!(problem.code, "no-such-blob");
         assert_eq!(store.app(app, "1").await.unwrap(), None);
         blobs::store(&producer, b"module").await.unwrap();
+        publish(&producer, app).await.unwrap();
         assert!(matches!(verdict(&producer, app).await.unwrap(), AppVerdict::Rejected { .. }));
     }
 }

@@ -51,6 +51,11 @@ pub(crate) enum Refusal {
         /// What is to be told.
         problem: Box<Problem>,
     },
+    /// An app that was not published yet: that takes long, and is done apart.
+    Unpublished {
+        /// The app.
+        app: Digest,
+    },
     /// The store is away: tried again.
     Store(StoreError),
 }
@@ -112,11 +117,13 @@ impl Asked {
 /// not sent on with every unit and answer.
 fn is_trace(text: &str) -> bool {
     const LONGEST: usize = 255;
-    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let hex =
+        |text: &str, digits: usize| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut fields = text.splitn(5, '-');
     let known = [2, 32, 16, 2].iter().all(|digits| fields.next().is_some_and(|field| hex(field, *digits)));
     let more = fields.next();
-    known && more.is_none_or(|more| !text.starts_with("00") && more.bytes().all(|byte| byte.is_ascii_graphic()))
+    known
+        && more.is_none_or(|more| !text.starts_with("00") && more.bytes().all(|byte| byte.is_ascii_graphic()))
         && text.len() <= LONGEST
 }
 

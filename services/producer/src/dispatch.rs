@@ -4,8 +4,8 @@
 //! confirmed is marked as sent.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use ports::broker::Confirm;
 use ports::store::{ClaimedJob, StoreError};
 use protocol::query::LaneDepth;
 use protocol::{CustomerName, Micros, PoolName, ReplicaKey, address};
-use rules::fair::{Contender, FairShare};
+use rules::fair::{Allowance, Contender, FairShare};
 use rules::invariants::{self, Invariant};
 use rules::lanes::{self, Lanes, Stock};
 use rules::{retry, sizing};
@@ -62,8 +62,8 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
     Ok(())
 }
 
-/// How many further replicas each customer may have with the broker or a worker.
-type Left = BTreeMap<CustomerName, u32>;
+/// What each customer may still send.
+type Left = BTreeMap<CustomerName, Allowance>;
 
 /// What is remembered of a pool from round to round: turns while there is work for it, and what its lanes use.
 #[derive(Default)]
@@ -87,9 +87,8 @@ impl Dispatcher {
         let until = now.plus(Duration::from_millis(self.producer.settings.lease_ms));
         let claimed = self.producer.store.claim_jobs(&self.producer.name, now, until, MAX_JOBS).await?;
         let mut pools: BTreeMap<PoolName, Vec<Runner>> = BTreeMap::new();
-        let held = self.held(&claimed, now).await?;
-        let mut left: Left = claimed.iter().map(|job| (job.customer.clone(), job.customer_units_left)).collect();
-        for job in claimed.into_iter().filter(|job| !held.contains(&job.customer)) {
+        let mut left = self.allowances(&claimed, now).await?;
+        for job in claimed.into_iter().filter(|job| left.contains_key(&job.customer)) {
             pools.entry(job.spec.pool.clone()).or_default().push(Runner::new(job));
         }
         for (_, memory) in self.pools.iter_mut().filter(|(pool, _)| !pools.contains_key(pool)) {
@@ -109,17 +108,18 @@ impl Dispatcher {
         failed.map_or(Ok(sent), Err)
     }
 
-    /// Whose budget of this month is spent: nothing of theirs is sent until the month ends or the budget is raised.
-    async fn held(&self, claimed: &[ClaimedJob], now: Micros) -> Result<BTreeSet<CustomerName>, StoreError> {
-        let mut held = BTreeSet::new();
-        let customers: BTreeSet<&CustomerName> = claimed.iter().map(|job| &job.customer).collect();
-        for customer in customers {
+    /// What the customers of these jobs may still send. Whose budget of this month is spent is left out: nothing of theirs is
+    /// sent until the month ends or the budget is raised.
+    async fn allowances(&self, claimed: &[ClaimedJob], now: Micros) -> Result<Left, StoreError> {
+        let mut allowances = Left::new();
+        let customers: BTreeMap<_, _> = claimed.iter().map(|job| (&job.customer, job.customer_units_left)).collect();
+        for (customer, left) in customers {
             let standing = self.producer.standings.of(&self.producer, customer).await?;
-            if standing.budget_spent_s(now).is_some() {
-                held.insert(customer.clone());
+            if standing.budget_spent_s(now).is_none() {
+                allowances.insert(customer.clone(), Allowance { left, limit: standing.limits.units });
             }
         }
-        Ok(held)
+        Ok(allowances)
     }
 
     /// Fills one pool's lanes: records a lot, sends it, marks what was confirmed.
@@ -143,9 +143,12 @@ impl Dispatcher {
         }
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         while !lot.is_full() {
-            let best = best_per_customer(&runners, |runner| {
-                let allowed = left.get(&runner.job.customer).copied().unwrap_or(0);
-                runner.contender(&lanes, &measured).filter(|_| runner.replicas() <= allowed)
+            let mut best = best_per_customer(&runners, |runner| runner.contender(&lanes, &measured));
+            // A job waits until its customer may send all replicas of its next unit, and those after it with it: they would
+            // keep taking what it waits for.
+            best.retain(|customer, (index, _)| {
+                let replicas = runners.get(*index).map_or(0, Runner::replicas);
+                left.get(customer).is_some_and(|left| left.allows(replicas))
             });
             let contenders: Vec<Contender> = best.values().map(|(_, contender)| contender.clone()).collect();
             let Some(customer) = memory.fair.next(&contenders) else { break };
@@ -161,7 +164,7 @@ impl Dispatcher {
                 Err(error) => return Err(error),
             }
             if let Some(left) = left.get_mut(&customer) {
-                *left = left.saturating_sub(replicas);
+                left.take(replicas);
             }
         }
         for (lane, unused) in lanes.rooms() {

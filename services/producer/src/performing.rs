@@ -12,23 +12,26 @@ use protocol::{Digest, Message};
 use service::CancellationToken;
 use service::patience::until_done;
 
-use crate::Producer;
 use crate::asked::{Answer, Asked, Refusal, mistake};
 use crate::metrics::{ACCEPTED, FAILED, REFUSED};
 use crate::requests::{Effect, Request};
 use crate::room::{Held, Room, is_fetch};
 use crate::standing::Slow;
+use crate::{Producer, apps};
 
 /// How often a blob that is not here is looked for.
 const BLOB_POLL: Duration = Duration::from_millis(50);
 /// And how many times for one request, 10 s in all: it may still be under way in another producer; after this it is missing.
 const BLOB_POLLS: u32 = 200;
 
+/// A request that takes longer counts among those of its customer that take long.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// A request that was read, with the places it takes while it is done.
 pub(crate) struct Begun<'a> {
     request: Request,
     _held: Held<'a>,
-    _slow: Option<Slow<'a>>,
+    slow: Option<Slow<'a>>,
 }
 
 /// The request with room for it, if its customer may make it now and it can be decoded.
@@ -58,7 +61,7 @@ pub(crate) async fn begin<'a>(
     } else {
         tracing::debug!(%customer, traceparent, "{customer} sends {kind} {message_id:?}");
     }
-    Ok(Begun { request, _held: held, _slow: slow })
+    Ok(Begun { request, _held: held, slow })
 }
 
 fn read(asked: &Asked, delivery: &Delivery) -> Result<Request, Box<Problem>> {
@@ -81,31 +84,44 @@ pub(crate) async fn perform<'a>(
     stopping: &CancellationToken,
 ) -> Option<Result<Answer, Box<Problem>>> {
     let metrics = &producer.metrics;
-    if begun.request.about().0 != JobSpec::KIND {
-        return until_answered(producer, asked, begun, source, stopping).await;
-    }
-    let timer = metrics.submission_seconds.start_timer();
-    let done = until_answered(producer, asked, begun, source, stopping).await;
-    let result = match &done {
-        None => {
-            timer.stop_and_discard();
+    let timer = (begun.request.about().0 == JobSpec::KIND).then(|| metrics.submission_seconds.start_timer());
+    let done = match until_answered(producer, asked, begun, source, stopping).await {
+        Ok(answer) => Ok(answer),
+        Err(End::Refused(problem)) => Err(problem),
+        Err(End::Stopping) => {
+            if let Some(timer) = timer {
+                timer.stop_and_discard();
+            }
             return None;
         }
-        Some(Ok(_)) => ACCEPTED,
-        Some(Err(problem)) => {
-            if problem.status >= 500 {
-                FAILED
-            } else {
-                REFUSED
-            }
-        }
     };
-    metrics.submissions.with_label_values(&[result]).inc();
-    timer.observe_duration();
-    done
+    if let Some(timer) = timer {
+        let result = match &done {
+            Ok(_) => ACCEPTED,
+            Err(problem) if problem.status >= 500 => FAILED,
+            Err(_) => REFUSED,
+        };
+        metrics.submissions.with_label_values(&[result]).inc();
+        timer.observe_duration();
+    }
+    Some(done)
 }
 
-/// Does what is asked, again once a blob has come that it waits for; `None` if the producer is stopping.
+/// Why nothing is done.
+enum End {
+    /// That is told to the customer.
+    Refused(Box<Problem>),
+    /// The producer is stopping.
+    Stopping,
+}
+
+impl From<Box<Problem>> for End {
+    fn from(problem: Box<Problem>) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+/// Does what is asked, again once what it waits for is there.
 ///
 /// A submission waits without what it was decoded to, and without the room for that: many that wait stand in nobody's way.
 async fn until_answered<'a>(
@@ -114,47 +130,74 @@ async fn until_answered<'a>(
     mut begun: Begun<'a>,
     (delivery, room): (&Delivery, &'a Room),
     stopping: &CancellationToken,
-) -> Option<Result<Answer, Box<Problem>>> {
-    let mut polls = BLOB_POLLS;
+) -> Result<Answer, End> {
+    let (mut polls, mut published) = (BLOB_POLLS, false);
     loop {
-        let (digest, problem) = match attempt(producer, asked, &begun.request, stopping).await? {
-            Done::Answered(answer) => return Some(Ok(answer)),
-            Done::Refused(problem) => return Some(Err(problem)),
-            Done::Absent(digest, problem) => (digest, problem),
-        };
+        let Begun { request, slow, .. } = &mut begun;
+        let attempt = attempt(producer, asked, request, stopping);
+        // Parts of blobs are bounded by their bytes.
+        let is_part = request.about().0 == PutBlob::KIND;
+        let done = if is_part { attempt.await? } else { patiently(producer, asked, slow, attempt).await?? };
+        let mut slow = begun.slow.take();
         drop(begun);
-        let slow = match producer.standings.slow(&asked.customer) {
-            Ok(slow) => slow,
-            Err(many) => return Some(Err(many)),
-        };
-        if !comes(producer, asked, (digest, &mut polls), stopping).await? {
-            return Some(Err(problem));
+        match done {
+            Done::Answered(answer) => return Ok(answer),
+            Done::Absent(digest, problem) => {
+                if slow.is_none() {
+                    slow = Some(producer.standings.slow(&asked.customer)?);
+                }
+                if !comes(producer, asked, (digest, &mut polls), stopping).await? {
+                    return Err(problem.into());
+                }
+            }
+            Done::Unpublished(app) if published => return Err(unpublished(app).into()),
+            Done::Unpublished(app) => {
+                patiently(producer, asked, &mut slow, publish(producer, app, stopping)).await??;
+                published = true;
+            }
         }
         let held = room.hold(delivery).await;
-        begun = match read(asked, delivery) {
-            Ok(request) => Begun { request, _held: held, _slow: Some(slow) },
-            Err(problem) => return Some(Err(problem)),
-        };
+        begun = Begun { request: read(asked, delivery)?, _held: held, slow };
     }
+}
+
+/// Waits for what is done for a request: after a while only if its customer may have one more under way that takes long.
+async fn patiently<'a, T>(
+    producer: &'a Producer,
+    asked: &'a Asked,
+    slow: &mut Option<Slow<'a>>,
+    work: impl Future<Output = T>,
+) -> Result<T, End> {
+    let mut work = std::pin::pin!(work);
+    if slow.is_none() {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            () = tokio::time::sleep(SHORT) => *slow = Some(producer.standings.long(&asked.customer)?),
+        }
+    }
+    Ok(work.await)
 }
 
 /// What came of an attempt.
 enum Done {
     Answered(Answer),
-    Refused(Box<Problem>),
     /// It waits for that blob; the problem is told if it does not come.
     Absent(Digest, Box<Problem>),
+    /// It waits for that app to be published.
+    Unpublished(Digest),
 }
 
-/// Attempts what is asked, again while the store is away; `None` if the producer is stopping.
-async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping: &CancellationToken) -> Option<Done> {
+/// Attempts what is asked, again while the store is away.
+async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping: &CancellationToken) -> Result<Done, End> {
     let (kind, _) = request.about();
     let failed = AtomicBool::new(false);
     let attempt = || async {
         match request.perform(producer, asked).await {
-            Ok(answer) => Ok(Done::Answered(answer)),
-            Err(Refusal::Problem(problem)) => Ok(Done::Refused(problem)),
-            Err(Refusal::Absent { digest, problem }) => Ok(Done::Absent(digest, problem)),
+            Ok(answer) => Ok(Ok(Done::Answered(answer))),
+            Err(Refusal::Problem(problem)) => Ok(Err(problem)),
+            Err(Refusal::Absent { digest, problem }) => Ok(Ok(Done::Absent(digest, problem))),
+            Err(Refusal::Unpublished { app }) => Ok(Ok(Done::Unpublished(app))),
             Err(Refusal::Store(error)) => {
                 if !failed.swap(true, Ordering::Relaxed) && kind == JobSpec::KIND {
                     producer.metrics.submissions.with_label_values(&[FAILED]).inc();
@@ -163,29 +206,46 @@ async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping
             }
         }
     };
-    until_done(kind, stopping, attempt).await
+    Ok(until_done(kind, stopping, attempt).await.ok_or(End::Stopping)??)
 }
 
-/// Whether the customer has that blob within the looks that are left; `None` if the producer is stopping.
+/// Publishes an app, again while the store is away.
+async fn publish(producer: &Producer, app: Digest, stopping: &CancellationToken) -> Result<(), End> {
+    let publish = || async {
+        match apps::publish(producer, app).await {
+            Ok(()) => Ok(Ok(())),
+            Err(Refusal::Problem(problem) | Refusal::Absent { problem, .. }) => Ok(Err(problem)),
+            Err(Refusal::Unpublished { app }) => Ok(Err(unpublished(app))),
+            Err(Refusal::Store(error)) => Err(with_source(&error)),
+        }
+    };
+    Ok(until_done("publishing an app", stopping, publish).await.ok_or(End::Stopping)??)
+}
+
+fn unpublished(app: Digest) -> Box<Problem> {
+    Box::new(Problem::new(Code::PublisherUnavailable, format!("app {app} is published, and nothing is known of it")))
+}
+
+/// Whether the customer has that blob within the looks that are left.
 async fn comes(
     producer: &Producer,
     asked: &Asked,
     (digest, polls): (Digest, &mut u32),
     stopping: &CancellationToken,
-) -> Option<bool> {
+) -> Result<bool, End> {
     while *polls > 0 {
         *polls -= 1;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => return None,
+            () = stopping.cancelled() => return Err(End::Stopping),
             () = tokio::time::sleep(BLOB_POLL) => {}
         }
         let look = || producer.store.own_blob_size(&asked.customer, digest);
-        if until_done("looking for a blob", stopping, look).await?.is_some() {
-            return Some(true);
+        if until_done("looking for a blob", stopping, look).await.ok_or(End::Stopping)?.is_some() {
+            return Ok(true);
         }
     }
-    Some(false)
+    Ok(false)
 }
 
 fn with_source(error: &ports::store::StoreError) -> String {

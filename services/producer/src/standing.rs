@@ -22,12 +22,14 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Customers known at once: a record each, and the longest unseen is forgotten first.
 const MAX_KNOWN: usize = 10_000;
 /// So many messages may wait unsent for a customer; one that reads is never near that.
-pub(crate) const MAX_UNSENT: u64 = 10_000;
+pub(crate) const MAX_UNSENT: u64 = rules::delivery::MAX_WAITING_MESSAGES;
 /// And so many bytes of them: twice what its results alone may take.
-pub(crate) const MAX_UNSENT_BYTES: u64 = 512 << 20;
+pub(crate) const MAX_UNSENT_BYTES: u64 = 2 * rules::delivery::MAX_WAITING_BYTES;
 /// What takes long (a fetch of results, the wait for a blob) a customer may have so many of under way, so
 /// that it never holds all places of intake.
 const MAX_SLOW: u32 = 4;
+/// And so many requests of any kind that have taken a while already: the others of intake are for others.
+const MAX_LONG: u32 = 16;
 /// That a customer does not read is logged so often.
 const SAY_EVERY: Duration = Duration::from_mins(1);
 
@@ -176,11 +178,19 @@ impl Standings {
 
     /// Begins what takes long, unless the customer has as much of that under way as it may.
     pub(crate) fn slow<'a>(&'a self, customer: &'a CustomerName) -> Result<Slow<'a>, Box<Problem>> {
+        self.slow_of(customer, MAX_SLOW)
+    }
+
+    /// Goes on with what takes long already, unless the customer has as much of that under way as it may.
+    pub(crate) fn long<'a>(&'a self, customer: &'a CustomerName) -> Result<Slow<'a>, Box<Problem>> {
+        self.slow_of(customer, MAX_LONG)
+    }
+
+    fn slow_of<'a>(&'a self, customer: &'a CustomerName, most: u32) -> Result<Slow<'a>, Box<Problem>> {
         if let Some(known) = self.lock().get_mut(customer) {
-            if known.slow >= MAX_SLOW {
-                let detail =
-                    format!("{MAX_SLOW} of your requests that take long are under way: send it again when one is answered");
-                return Err(Box::new(Problem::over(Code::RateExceeded, MAX_SLOW.into(), Some(1), detail)));
+            if known.slow >= most {
+                let detail = format!("{most} of your requests that take long are under way: send it again when one is answered");
+                return Err(Box::new(Problem::over(Code::RateExceeded, most.into(), Some(1), detail)));
             }
             known.slow = known.slow.saturating_add(1);
         }

@@ -26,11 +26,8 @@ pub(super) fn refusal(error: &Error) -> Option<(u16, String)> {
 
 /// Whether something came that is no AMQP, or more than was agreed on, which ends the connection.
 pub(super) fn is_unreadable(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::ParsingError(_) => true,
-        ErrorKind::ProtocolError(amqp) => amqp.get_id() == FRAME_ERROR,
-        _ => false,
-    }
+    let kind = error.kind();
+    matches!(kind, ErrorKind::ParsingError(_)) || matches!(kind, ErrorKind::ProtocolError(amqp) if amqp.get_id() == FRAME_ERROR)
 }
 
 /// What an operator can do about a refusal.

@@ -108,9 +108,6 @@ pub trait AdmissionStore: Send + Sync {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, StoreError>;
 
-    /// Writes a reply on its own (a rejection, or an acceptance said again).
-    async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError>;
-
     /// What is known of an app under this compiler generation (engine version and target); `None` if nothing.
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError>;
 

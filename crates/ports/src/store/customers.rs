@@ -33,7 +33,8 @@ pub trait CustomerStore: Send + Sync {
     /// Writes weight and limits of a customer, who is created if new; `created_at` of one that is there stays.
     async fn put_customer(&self, record: CustomerRecord) -> Result<(), StoreError>;
 
-    /// Forgets weight and limits of a customer without running jobs; `false` if it has some. Its jobs and ledger stay.
+    /// Gives up all blobs of a customer without running jobs, as `release_blob` does, and then forgets its weight and
+    /// limits; `false` if it has such jobs. Its jobs and ledger stay. If it ends half-way, the same again goes on.
     async fn remove_customer(&self, name: &CustomerName) -> Result<bool, StoreError>;
 
     /// What a customer uses now; its fuel is that recorded from `since` on. Zero for one never seen.

@@ -5,16 +5,14 @@ use protocol::job::JobState;
 use protocol::query::FailureCount;
 use protocol::{CustomerName, Digest, Fuel, JobId, Micros};
 
-use super::{JobReport, OutboxMessage, StoreError};
+use super::{JobReport, JobSums, OutboxMessage, StoreError};
 
-/// What became of a wish about a job.
+/// What became of a wish to give a job's outputs up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobWish {
-    /// It is as wished, now or before.
+    /// They are given up, now or before.
     Done,
-    /// The job has ended in that state, and the wish makes no sense for it.
-    Ended(JobState),
-    /// The job has not ended, and the wish makes no sense for it.
+    /// The job has not ended, and keeps them.
     Running,
     /// The customer has no such job.
     Unknown,
@@ -46,6 +44,28 @@ pub struct AppExperience {
     pub compute_us: u64,
 }
 
+impl AppExperience {
+    /// Adds an ended job by its sums and the number of its units that were given up; one of which nothing was computed tells
+    /// nothing.
+    pub fn add(&mut self, sums: &JobSums, failed_units: u64) {
+        // Items of units that were given up have no fuel, so they are no part of what an item takes.
+        let failed = if failed_units == 0 { sums.items_failed } else { 0 };
+        let (items, usage) = (sums.items_succeeded.saturating_add(failed), &sums.usage);
+        let fuel = usage.fuel.get();
+        let Some(each) = fuel.checked_div(items) else { return };
+        let share = |fuel| Fuel::new(fuel).unwrap_or(Fuel::MAX);
+        let (least, most) = (share(each), share(fuel.div_ceil(items)));
+        self.least_per_item = if self.items == 0 { least } else { self.least_per_item.min(least) };
+        self.most_per_item = self.most_per_item.max(most);
+        self.items = self.items.saturating_add(items);
+        self.fuel = self.fuel.saturating_add(fuel.into());
+        // The time that the units would have taken, each computed once.
+        let replicas = usage.replicas.max(usage.units).max(1);
+        let once = u128::from(usage.compute_us) * u128::from(usage.units) / u128::from(replicas);
+        self.compute_us = self.compute_us.saturating_add(u64::try_from(once).unwrap_or(u64::MAX));
+    }
+}
+
 /// A unit's output with its place among the job's parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberedOutput {
@@ -61,8 +81,8 @@ pub struct NumberedOutput {
 #[async_trait]
 pub trait RequestStore: Send + Sync {
     /// Lets a customer's job rest or go on: none of its replicas is claimed while it rests. Those on their way go on, and so
-    /// does its deadline.
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, StoreError>;
+    /// does its deadline. The state it is in, since one that has ended stays as it is; `None` if the customer has no such job.
+    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError>;
 
     /// The youngest of a customer's jobs in that state (or in any) admitted before `before`, at most `limit`.
     async fn own_jobs(

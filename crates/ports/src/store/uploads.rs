@@ -1,10 +1,38 @@
 //! Uploads: which blobs are whose. A customer may use a blob only if it has itself sent every byte of it.
 
 use async_trait::async_trait;
-use protocol::blob::{BlobEntry, PutBlob};
+use protocol::blob::{BlobEntry, MAX_BLOBS, PutBlob};
 use protocol::{CustomerName, Digest, Micros};
 
 use super::StoreError;
+
+/// What a customer's blobs take, or may take, those begun counted whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UploadRoom {
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many they are.
+    pub blobs: u64,
+}
+
+impl UploadRoom {
+    /// So many bytes, and as many blobs as any customer may have.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self { bytes, blobs: MAX_BLOBS }
+    }
+
+    /// What is taken when a blob of that size takes the place of another, or of none.
+    #[must_use]
+    pub fn with(self, size: u64, instead_of: Option<u64>) -> Self {
+        let bytes = self.bytes.saturating_sub(instead_of.unwrap_or(0)).saturating_add(size);
+        Self { bytes, blobs: self.blobs.saturating_add(u64::from(instead_of.is_none())) }
+    }
+
+    /// Whether so much is in this room.
+    pub fn holds(self, taken: Self) -> bool {
+        taken.bytes <= self.bytes && taken.blobs <= self.blobs
+    }
+}
 
 /// What became of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +46,8 @@ pub enum PartPut {
     },
     /// Its offset or size is wrong, or the parts are not of that digest; if all were there they are dropped.
     Mismatch,
-    /// The customer's blobs would take more bytes than `limit`; so many they take.
-    Full {
-        /// Bytes of its blobs.
-        stored: u64,
-    },
+    /// The customer's blobs would take more than they may; what they take.
+    Full(UploadRoom),
 }
 
 /// What became of a blob that is given up.
@@ -45,10 +70,16 @@ pub enum BlobRelease {
 /// The uploads' transactions.
 #[async_trait]
 pub trait UploadStore: Send + Sync {
-    /// Writes a part of a customer's blob, if its blobs then take at most `limit` bytes. A part that comes again
-    /// changes nothing; one of a blob that another customer has too must have the same bytes.
-    async fn put_own_part(&self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros)
-    -> Result<PartPut, StoreError>;
+    /// Writes a part of a customer's blob, if its blobs then take at most that room. A part that comes again
+    /// changes nothing; one with another size begins the upload anew, unless that is whole. What else is in the store
+    /// changes no answer, or it would tell who has which bytes.
+    async fn put_own_part(
+        &self,
+        customer: &CustomerName,
+        part: &PutBlob,
+        room: UploadRoom,
+        now: Micros,
+    ) -> Result<PartPut, StoreError>;
 
     /// The size of a whole blob that the customer may use: one that it has sent, or that nobody owns.
     async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError>;

@@ -196,8 +196,8 @@ impl Story {
     async fn relay(&mut self) {
         let again = Micros(self.now.0 + 5_000_000);
         let reply = self.sql.message(&format!("reply {}", self.numbers.below(9)));
-        let reply = ports::store::OutboxMessage { customer: self.any_customer(), ..reply };
-        both!(self, reply(reply));
+        let replies = vec![ports::store::OutboxMessage { customer: self.any_customer(), ..reply }];
+        both!(self, reply_all(replies));
         let limit = 1 + self.numbers.small(6);
         let settles = !self.numbers.one_in(4);
         let mut claims = Vec::new();

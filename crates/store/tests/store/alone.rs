@@ -108,8 +108,8 @@ async fn a_foreign_writer_makes_it_unavailable_and_nothing_is_lost() {
     let url = format!("sqlite://{}/store.db", folder.path().display());
     let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let answer = world.store.reply(world.message("waits")).await;
+    let answer = world.store.reply_all(vec![world.message("waits")]).await;
     assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     held.rollback().await.unwrap();
-    world.store.reply(world.message("waits")).await.unwrap();
+    world.store.reply_all(vec![world.message("waits")]).await.unwrap();
 }

@@ -59,7 +59,7 @@ async fn the_outbox_is_counted(store: SqlStore) {
     for n in 0..3 {
         let customer = CustomerName::new(format!("customer-{n}")).unwrap();
         let message = ports::store::OutboxMessage { customer, ..world.message(&n.to_string()) };
-        world.store.reply(message).await.unwrap();
+        world.store.reply_all(vec![message]).await.unwrap();
     }
     let claimed = world.store.claim_outbox(NOW, at(20), 1).await.unwrap();
     let all = store.outbox_load().await.unwrap();

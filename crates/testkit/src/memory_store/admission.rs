@@ -25,13 +25,6 @@ impl AdmissionStore for MemoryStore {
         self.run("find submission", |state| Ok(state.admitted(&submission, submission_digest)))
     }
 
-    async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
-        self.run("write reply", |state| {
-            state.outbox.write(reply);
-            Ok(())
-        })
-    }
-
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
         self.run("read app", |state| Ok(state.apps.get(&(app, generation.to_owned())).cloned()))
     }

@@ -36,6 +36,7 @@ impl CustomerStore for MemoryStore {
         self.run("remove customer", |state| {
             let idle = !state.running().any(|(_, job)| job.admitted.customer == *name);
             if idle {
+                state.release_all(name);
                 state.customers.remove(name);
             }
             Ok(idle)
@@ -81,7 +82,7 @@ impl State {
         let unsent = self.outbox.unsent(name);
         CustomerUse {
             jobs: u64::try_from(jobs).unwrap_or(u64::MAX),
-            stored_bytes: self.stored_bytes(name),
+            stored_bytes: self.taken(name).bytes,
             fuel: metered.map(|usage| u128::from(usage.fuel.get())).sum(),
             unsent_messages: unsent.messages,
             unsent_bytes: unsent.bytes,

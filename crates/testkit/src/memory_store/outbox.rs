@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ports::store::{Outbox, OutboxMessage, Unsent};
+use protocol::parts::MAX_WAITING_MESSAGES;
 use protocol::{CustomerName, Micros};
 
 use super::state::rows;
 
 /// About how many bytes of bodies are claimed at once.
 const CLAIM_BYTES: usize = 16 << 20;
-/// Up to how many messages what waits for a customer is counted.
-const MAX_UNSENT: usize = 10_001;
+/// Up to how many messages what waits for a customer is counted: one more than that at which no further parts are written.
+const MAX_UNSENT: u64 = MAX_WAITING_MESSAGES + 1;
 
 /// Messages that wait, and those that ever did.
 #[derive(Clone, Default)]
@@ -47,8 +48,9 @@ impl Messages {
     /// What waits for a customer, counted up to a bound.
     pub(super) fn unsent(&self, customer: &CustomerName) -> Unsent {
         let bodies = self.waiting.values().filter(|row| row.message.customer == *customer).map(|row| row.message.body.len());
-        bodies.take(MAX_UNSENT).fold(Unsent::default(), |unsent, bytes| Unsent {
-            messages: unsent.messages + 1,
+        let counted = (1..=MAX_UNSENT).zip(bodies);
+        counted.fold(Unsent::default(), |unsent, (messages, bytes)| Unsent {
+            messages,
             bytes: unsent.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)),
         })
     }

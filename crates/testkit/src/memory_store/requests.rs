@@ -11,7 +11,7 @@ use ports::store::{
 };
 use protocol::job::JobState;
 use protocol::query::FailureCount;
-use protocol::{CustomerName, Digest, Fuel, JobId, Micros};
+use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::fault::Refused;
@@ -33,7 +33,7 @@ const PAGE_UNITS: usize = 256;
 
 #[async_trait]
 impl RequestStore for MemoryStore {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, StoreError> {
+    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
         self.run("pause job", |state| Ok(state.pause_job(customer, job, paused)))
     }
 
@@ -83,15 +83,12 @@ impl State {
         self.jobs.get_mut(&job).filter(|job| job.admitted.customer == *customer)
     }
 
-    fn pause_job(&mut self, customer: &CustomerName, job: JobId, paused: bool) -> JobWish {
-        let Some(job) = self.own_job(customer, job) else { return JobWish::Unknown };
-        match job.state {
-            JobState::Running => {
-                job.paused = paused;
-                JobWish::Done
-            }
-            JobState::Completed | JobState::Cancelled | JobState::Expired => JobWish::Ended(job.state),
+    fn pause_job(&mut self, customer: &CustomerName, job: JobId, paused: bool) -> Option<JobState> {
+        let job = self.own_job(customer, job)?;
+        if job.state == JobState::Running {
+            job.paused = paused;
         }
+        Some(job.state)
     }
 
     /// How many of its customer's jobs with work to send for the same pool come before a job that runs.
@@ -124,13 +121,7 @@ impl State {
         let own = |job: &&Job| job.admitted.customer == *customer && job.admitted.spec.app == app && job.ended.is_some();
         let mut experience = AppExperience::default();
         for job in self.jobs.values().rev().filter(own).take(MAX_EXPERIENCE) {
-            let sums = &job.tally.sums;
-            // Items of units that were given up have no fuel, so they are no part of what an item takes.
-            let failed = if job.tally.failed_units == 0 { sums.items_failed } else { 0 };
-            let (units, replicas) = (sums.usage.units, sums.usage.replicas);
-            let once = u128::from(sums.usage.compute_us) * u128::from(units) / u128::from(replicas.max(units).max(1));
-            let compute_us = u64::try_from(once).unwrap_or(u64::MAX);
-            add_job(&mut experience, sums.usage.fuel, sums.items_succeeded.saturating_add(failed), compute_us);
+            experience.add(&job.tally.sums, job.tally.failed_units);
         }
         experience
     }
@@ -194,17 +185,4 @@ impl Unit {
         let unsaid = given_up.filter(|why| !self.replicas.values().any(|replica| replica.reason.as_deref() == Some(why)));
         failed.filter_map(|replica| replica.reason.as_deref()).chain(unsaid)
     }
-}
-
-/// Adds what a job took; one of which nothing was computed tells nothing.
-fn add_job(experience: &mut AppExperience, fuel: Fuel, items: u64, compute_us: u64) {
-    let Some(each) = fuel.get().checked_div(items) else { return };
-    let of = |share| Fuel::new(share).unwrap_or(Fuel::MAX);
-    let (least, most) = (of(each), of(fuel.get().div_ceil(items)));
-    let first = experience.items == 0;
-    experience.least_per_item = if first { least } else { experience.least_per_item.min(least) };
-    experience.most_per_item = experience.most_per_item.max(most);
-    experience.items = experience.items.saturating_add(items);
-    experience.fuel = experience.fuel.saturating_add(fuel.get().into());
-    experience.compute_us = experience.compute_us.saturating_add(compute_us);
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ports::store::{AppVerdict, BlobRelease, PartPut, StoreError, UploadStore};
+use ports::store::{AppVerdict, BlobRelease, PartPut, StoreError, UploadRoom, UploadStore};
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::digest::DigestWriter;
 use protocol::{CustomerName, Digest, JobId, Micros};
@@ -33,14 +33,14 @@ impl UploadStore for MemoryStore {
         &self,
         customer: &CustomerName,
         part: &PutBlob,
-        limit: u64,
+        room: UploadRoom,
         now: Micros,
     ) -> Result<PartPut, StoreError> {
         let alone = part.data.len() == usize::try_from(part.size).unwrap_or(usize::MAX);
         if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
             return Ok(PartPut::Mismatch);
         }
-        self.run("put part of an upload", |state| Ok(state.put_own_part(customer, part, limit, now)))
+        self.run("put part of an upload", |state| Ok(state.put_own_part(customer, part, room, now)))
     }
 
     async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {
@@ -75,35 +75,34 @@ impl UploadStore for MemoryStore {
 }
 
 impl State {
-    /// Bytes of a customer's blobs, those begun counted whole.
-    pub(super) fn stored_bytes(&self, customer: &CustomerName) -> u64 {
-        self.uploads.iter().filter(|((owner, _), _)| owner == customer).map(|(_, upload)| upload.size).sum()
+    /// What a customer's blobs take, those begun counted whole.
+    pub(super) fn taken(&self, customer: &CustomerName) -> UploadRoom {
+        let own = self.uploads.iter().filter(|((owner, _), _)| owner == customer);
+        own.fold(UploadRoom::default(), |taken, (_, upload)| taken.with(upload.size, None))
     }
 
-    fn put_own_part(&mut self, customer: &CustomerName, part: &PutBlob, limit: u64, now: Micros) -> PartPut {
+    fn put_own_part(&mut self, customer: &CustomerName, part: &PutBlob, room: UploadRoom, now: Micros) -> PartPut {
         let (digest, size) = (part.digest, part.size);
         let key = (customer.clone(), digest);
         match self.uploads.get(&key) {
-            Some(upload) if upload.size != size => return PartPut::Mismatch,
+            Some(upload) if upload.whole && upload.size != size => return PartPut::Mismatch,
             Some(upload) if upload.whole => return upload.received(),
-            Some(_) => {}
-            None => {
-                let stored = self.stored_bytes(customer);
-                if stored.saturating_add(size) > limit {
-                    return PartPut::Full { stored };
+            Some(upload) if upload.size == size => {}
+            // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
+            before => {
+                let taken = self.taken(customer);
+                if !room.holds(taken.with(size, before.map(|before| before.size))) {
+                    return PartPut::Full(taken);
                 }
+                self.drop_upload(customer, digest);
             }
         }
-        let there = self.blobs.size(digest);
-        if there.is_some() {
-            let stored = self.blobs.part(digest, size, part.offset);
-            if there != Some(size) || stored.is_none_or(|stored| **stored != *part.data) {
-                return PartPut::Mismatch;
-            }
-        }
+        // Other bytes than a whole blob's are kept as the customer's own, and refused once all of the upload is there.
+        let stored = self.blobs.part(digest, size, part.offset).filter(|_| self.blobs.size(digest) == Some(size));
+        let is_there = stored.is_some_and(|stored| **stored == *part.data);
         let begun = Upload { size, whole: false, begun_at: now, parts: BTreeMap::new() };
         let upload = self.uploads.entry(key).or_insert(begun);
-        let data = there.is_none().then(|| part.data.clone().into());
+        let data = (!is_there).then(|| part.data.clone().into());
         upload.parts.entry(part.offset).or_insert(data);
         let answer = upload.received();
         if upload.sent() < size { answer } else { self.finish(customer, digest) }
@@ -144,6 +143,14 @@ impl State {
         }
         self.drop_upload(customer, digest);
         BlobRelease::Released { bytes }
+    }
+
+    /// Gives up all blobs of a customer of which no job runs.
+    pub(super) fn release_all(&mut self, customer: &CustomerName) {
+        let own: Vec<Digest> = self.uploads.keys().filter(|(owner, _)| owner == customer).map(|(_, digest)| *digest).collect();
+        for digest in own {
+            self.drop_upload(customer, digest);
+        }
     }
 
     /// A job that has not ended and needs the blob, of that customer or of anyone.

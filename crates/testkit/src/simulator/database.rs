@@ -73,10 +73,6 @@ impl AdmissionStore for Database {
         self.perform("find submission", self.inner.admitted(customer, submission, submission_digest)).await
     }
 
-    async fn reply(&self, reply: OutboxMessage) -> Result<(), StoreError> {
-        self.perform("reply", self.inner.reply(reply)).await
-    }
-
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
         self.perform("app", self.inner.app(app, generation)).await
     }
@@ -204,7 +200,7 @@ impl ReportStore for Database {
 
 #[async_trait]
 impl RequestStore for Database {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<JobWish, StoreError> {
+    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
         self.perform("pause job", self.inner.pause_job(customer, job, paused)).await
     }
 

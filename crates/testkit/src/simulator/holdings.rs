@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use ports::store::{
-    Activity, ActivityStore, BlobRelease, CustomerStore, CustomerUse, JobReport, PartPut, StoreError, UploadStore,
+    Activity, ActivityStore, BlobRelease, CustomerStore, CustomerUse, JobReport, PartPut, StoreError, UploadRoom, UploadStore,
 };
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::customer::CustomerRecord;
@@ -39,10 +39,10 @@ impl UploadStore for Database {
         &self,
         customer: &CustomerName,
         part: &PutBlob,
-        limit: u64,
+        room: UploadRoom,
         now: Micros,
     ) -> Result<PartPut, StoreError> {
-        self.perform("put own part", self.inner.put_own_part(customer, part, limit, now)).await
+        self.perform("put own part", self.inner.put_own_part(customer, part, room, now)).await
     }
 
     async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {

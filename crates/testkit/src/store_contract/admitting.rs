@@ -1,6 +1,6 @@
 //! Admission: a submission becomes a job once, whatever arrives twice.
 
-use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut};
+use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, UploadRoom};
 use protocol::blob::PutBlob;
 use protocol::job::{EntryKind, ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId};
@@ -39,7 +39,7 @@ pub async fn a_job_whose_blob_is_gone_is_not_admitted(world: World) {
     let shared = Digest::of(bytes);
     let part = PutBlob { digest: shared, size: 6, offset: 0, data: bytes.to_vec() };
     let put = async |customer: &CustomerName| {
-        let put = world.store.put_own_part(customer, &part, 100, NOW).await.unwrap();
+        let put = world.store.put_own_part(customer, &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
         assert_eq!(put, PartPut::Stored { received: 6, whole: true });
     };
     let mut job = world.job(10);
@@ -65,7 +65,7 @@ pub async fn a_blob_is_not_given_up_under_a_job_being_admitted(world: World) {
         let bytes = vec![round; 3];
         let digest = Digest::of(&bytes);
         let part = PutBlob { digest, size: 3, offset: 0, data: bytes };
-        world.store.put_own_part(&world.customer, &part, 100, NOW).await.unwrap();
+        world.store.put_own_part(&world.customer, &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
         let mut job = world.job(10);
         job.spec.shared = Some(digest);
         let (id, reply) = (job.id, world.message(&format!("accepted {}", job.id)));
@@ -159,8 +159,9 @@ pub async fn an_empty_job_is_assembled(world: World) {
 
 /// A reply needs no job.
 pub async fn replies_alone(world: World) {
-    world.store.reply(world.message("rejected")).await.unwrap();
-    world.store.reply(world.message("rejected")).await.unwrap();
+    for _twice in 0..2 {
+        world.store.reply_all(vec![world.message("rejected")]).await.unwrap();
+    }
     let claimed = world.store.claim_outbox(NOW, at(1), 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].message, world.message("rejected"));

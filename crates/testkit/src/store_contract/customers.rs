@@ -1,11 +1,13 @@
 //! Customers: limits and weight, and what each uses.
 
-use ports::store::{Admission, CustomerUse, NewJob, OutboxMessage, Settlement};
+use ports::store::{Admission, CustomerUse, NewJob, OutboxMessage, PartPut, Settlement, UploadRoom};
+use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::customer::{CustomerLimits, CustomerRecord};
 use protocol::job::ItemCounts;
 use protocol::usage::Usage;
-use protocol::{CustomerName, Fuel, JobId, Micros, UnitKey};
+use protocol::{CustomerName, Digest, Fuel, JobId, Micros, UnitKey};
 
+use super::blobs::size;
 use super::world::{NOW, World, at, usage, valid};
 
 fn name(name: &str) -> CustomerName {
@@ -83,6 +85,54 @@ pub async fn one_with_jobs_stays(world: World) {
     world.admit(1).await;
     assert_eq!(world.store.customer(&world.customer).await.unwrap().unwrap().limits, CustomerLimits::default());
     assert_eq!(world.claim("a", NOW).await.len(), 1);
+}
+
+/// A removed customer's blobs go with it, whole or begun, and are not those of the next one with its name. What others, jobs
+/// that run and the grid need stays.
+pub async fn a_removed_customers_blobs_go(world: World) {
+    let (own, common, begun, needed) = (vec![1; 9], vec![2; 9], vec![3; PART_BYTES + 1], vec![4; 9]);
+    let put = async |customer: &CustomerName, bytes: &[u8]| {
+        let data = bytes[..bytes.len().min(PART_BYTES)].to_vec();
+        let part = PutBlob { digest: Digest::of(bytes), size: size(bytes), offset: 0, data };
+        let put = world.store.put_own_part(customer, &part, UploadRoom::of_bytes(1 << 40), NOW).await.unwrap();
+        assert!(matches!(put, PartPut::Stored { .. }), "{put:?}");
+    };
+    for bytes in [&own, &common, &begun, &needed] {
+        put(&world.customer, bytes).await;
+    }
+    put(&name("other"), &common).await;
+    let job = world.admit(1).await;
+    world.admit_job(NewJob { customer: name("other"), brief: Digest::of(&needed), ..world.job(1) }).await;
+    assert!(!world.store.remove_customer(&world.customer).await.unwrap());
+    assert_eq!(world.store.own_blobs(&world.customer, None, 10).await.unwrap().len(), 4, "its job runs");
+    world.end(job, ItemCounts { submitted: 1, succeeded: 1, ..Default::default() }).await;
+    for _twice in 0..2 {
+        assert!(world.store.remove_customer(&world.customer).await.unwrap());
+        assert_eq!(world.store.own_blobs(&world.customer, None, 10).await.unwrap(), []);
+        assert_eq!(world.store.customer_use(&world.customer, NOW).await.unwrap().stored_bytes, 0);
+        let mut left = Vec::new();
+        for bytes in [&own, &common, &needed] {
+            left.push(world.store.blob_size(Digest::of(bytes)).await.unwrap());
+        }
+        assert_eq!(left, [None, Some(9), Some(9)]);
+    }
+    assert_eq!(world.store.own_blob_size(&world.customer, Digest::of(&common)).await.unwrap(), None);
+    assert_eq!(world.store.own_blob_size(&name("other"), Digest::of(&common)).await.unwrap(), Some(9));
+}
+
+/// A customer has only so many blobs, however small they are.
+pub async fn blobs_are_counted_too(world: World) {
+    let put = async |bytes: &[u8]| {
+        let part = PutBlob { digest: Digest::of(bytes), size: size(bytes), offset: 0, data: bytes.to_vec() };
+        let room = UploadRoom { bytes: 1 << 20, blobs: 2 };
+        world.store.put_own_part(&name("acme"), &part, room, NOW).await.unwrap()
+    };
+    for bytes in [&b""[..], b"a", b"a"] {
+        assert_eq!(put(bytes).await, PartPut::Stored { received: size(bytes), whole: true });
+    }
+    assert_eq!(put(b"b").await, PartPut::Full(UploadRoom { bytes: 1, blobs: 2 }));
+    world.store.release_blob(&name("acme"), Digest::of(b"")).await.unwrap();
+    assert_eq!(put(b"b").await, PartPut::Stored { received: 1, whole: true });
 }
 
 /// Jobs that have not ended, and messages that wait.

@@ -9,7 +9,7 @@ impl World {
     async fn write(&self, customer: &str, ids: &[&str]) {
         for id in ids {
             let customer = CustomerName::new(customer).unwrap();
-            self.store.reply(OutboxMessage { customer, ..self.message(id) }).await.unwrap();
+            self.store.reply_all(vec![OutboxMessage { customer, ..self.message(id) }]).await.unwrap();
         }
     }
 
@@ -125,7 +125,7 @@ pub async fn two_relays_share(world: World) {
 pub async fn claims_are_bounded_in_bytes(world: World) {
     for id in ["a1", "a2", "a3"] {
         let message = OutboxMessage { body: vec![7; 7 << 20], ..world.message(id) };
-        world.store.reply(message).await.unwrap();
+        world.store.reply_all(vec![message]).await.unwrap();
     }
     assert_eq!(world.ids(NOW, 10).await, ["a1", "a2"]);
     assert_eq!(world.ids(at(100), 1).await, ["a1"]);

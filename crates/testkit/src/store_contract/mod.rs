@@ -48,10 +48,12 @@ macro_rules! store_contract_tests {
             claiming: customers_take_turns, the_most_urgent_of_each_comes_first, more_customers_than_claims,
                 idle_customers_take_no_turn, what_is_left_of_a_customers_units_is_told;
             customers: a_customer_is_seen_with_its_first_job, limits_are_kept, customers_come_in_pages, one_with_jobs_stays,
+                a_removed_customers_blobs_go, blobs_are_counted_too,
                 use_is_counted, fuel_is_of_the_month, weights_reach_the_dispatcher;
             uploads: a_customers_parts_in_any_order, another_customer_must_send_it_too, nobody_spoils_what_another_sends,
                 a_wrong_upload_is_dropped, the_limit_counts_what_is_begun, two_parts_do_not_pass_the_limit_together,
                 what_nobody_owns_is_for_all, missing_parts_are_listed, own_blobs_come_in_pages, owners_are_independent,
+                the_answers_do_not_tell_what_others_have, a_wrong_size_is_mended_by_sending_all_again,
                 a_blob_in_use_stays, what_the_grid_wrote_stays, old_uploads_are_forgotten, the_same_part_at_the_same_time,
                 one_part_is_a_blob;
             requests: a_job_rests_until_resumed, own_jobs_come_in_pages, jobs_ahead_are_counted, failures_are_counted_by_reason,

@@ -1,6 +1,6 @@
 //! Requests: jobs that rest, are listed, looked into, fetched from again and given up by their customers.
 
-use ports::store::{JobWish, NewJob, ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled};
+use ports::store::{NewJob, ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled};
 use protocol::job::{ItemCounts, JobState};
 use protocol::query::FailureCount;
 use protocol::{CustomerName, Fuel, JobId, PoolName, UnitKey};
@@ -35,7 +35,7 @@ pub async fn a_job_rests_until_resumed(world: World) {
     assert_eq!(world.claim("a", NOW).await.len(), 1);
     let pause = async |paused| world.store.pause_job(&world.customer, job, paused).await.unwrap();
     for _twice in 0..2 {
-        assert_eq!(pause(true).await, JobWish::Done);
+        assert_eq!(pause(true).await, Some(JobState::Running));
         assert!(world.claim("a", NOW).await.is_empty(), "not even by whom it was claimed");
         assert!(world.store.job(job).await.unwrap().unwrap().paused);
     }
@@ -45,14 +45,14 @@ pub async fn a_job_rests_until_resumed(world: World) {
     assert!(world.claim("a", at(61)).await.is_empty(), "a further replica is due, and rests");
     assert_eq!(world.store.jobs_to_assemble(at(90), 10).await.unwrap(), [job]);
     for _twice in 0..2 {
-        assert_eq!(pause(false).await, JobWish::Done);
+        assert_eq!(pause(false).await, Some(JobState::Running));
         assert_eq!(world.claim("a", at(61)).await.len(), 1);
     }
-    assert_eq!(world.store.pause_job(&customer("other"), job, true).await.unwrap(), JobWish::Unknown);
-    assert_eq!(world.store.pause_job(&world.customer, no_job(), true).await.unwrap(), JobWish::Unknown);
-    assert_eq!(pause(true).await, JobWish::Done);
+    assert_eq!(world.store.pause_job(&customer("other"), job, true).await.unwrap(), None);
+    assert_eq!(world.store.pause_job(&world.customer, no_job(), true).await.unwrap(), None);
+    assert_eq!(pause(true).await, Some(JobState::Running));
     world.assemble(job, 10, end(JobState::Expired)).await;
-    assert_eq!(pause(false).await, JobWish::Ended(JobState::Expired));
+    assert_eq!(pause(false).await, Some(JobState::Expired));
     assert!(!world.store.job(job).await.unwrap().unwrap().paused, "an ended job does not rest");
 }
 

@@ -1,6 +1,8 @@
 //! Results: parts by their numbers, what waits unsent, and outputs that are released or expire.
 
-use ports::store::{Assembly, AssemblyView, JobWish, NumberedOutput, Settlement, StageStep, UnitEnd, UnitSettled, UnitState};
+use ports::store::{
+    Assembly, AssemblyView, JobWish, NumberedOutput, OutboxMessage, Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
+};
 use protocol::frame::{self, ResultFrame};
 use protocol::job::JobState;
 use protocol::{JobId, Micros, UnitKey, parts};
@@ -102,9 +104,9 @@ pub async fn assembling_shows_what_waits_unsent(world: World) {
     let job = world.admit(4).await;
     let units = world.sent(job, &[0, 1, 2, 3, 4]).await;
     world.settle_valid(&units).await;
-    world.store.reply(ports::store::OutboxMessage { customer: customer("other"), ..world.message("not theirs") }).await.unwrap();
-    let message = ports::store::OutboxMessage { body: vec![1; 1_000], ..world.message("large") };
-    world.store.reply(message).await.unwrap();
+    let others = OutboxMessage { customer: customer("other"), ..world.message("not theirs") };
+    let large = OutboxMessage { body: vec![1; 1_000], ..world.message("large") };
+    world.store.reply_all(vec![others, large]).await.unwrap();
     let accepted = format!("accepted {job}").len();
     let waits = |view: &AssemblyView| (view.unsent.messages, view.unsent.bytes, view.parts, view.parts_sent);
     let step = |parts, parts_sent| {

@@ -1,6 +1,6 @@
 //! Uploads: who may use a blob, and how long its bytes stay.
 
-use ports::store::{AppRecord, AppVerdict, BlobRelease, NewJob, PartPut};
+use ports::store::{AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, UploadRoom};
 use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::input::Input;
 use protocol::job::{EntryKind, ItemCounts};
@@ -13,6 +13,11 @@ const PLENTY: u64 = 1 << 40;
 
 fn name(name: &str) -> CustomerName {
     CustomerName::new(name).unwrap()
+}
+
+/// Refused beside one blob of so many bytes.
+fn full(bytes: u64) -> PartPut {
+    PartPut::Full(UploadRoom { bytes, blobs: 1 })
 }
 
 /// A part of those bytes, under that digest.
@@ -28,7 +33,7 @@ impl World {
     }
 
     async fn put_part(&self, customer: &str, part: &PutBlob) -> PartPut {
-        self.store.put_own_part(&name(customer), part, PLENTY, NOW).await.unwrap()
+        self.store.put_own_part(&name(customer), part, UploadRoom::of_bytes(PLENTY), NOW).await.unwrap()
     }
 
     /// Sends all parts of a blob.
@@ -74,23 +79,52 @@ pub async fn a_customers_parts_in_any_order(world: World) {
     assert_eq!(world.stored("acme").await, size(&data));
 }
 
-/// Who knows a digest has nothing; who has sent every byte may use the blob, and wrong bytes are noticed at once.
+/// Who knows a digest has nothing; who has sent every byte may use the blob.
 pub async fn another_customer_must_send_it_too(world: World) {
     let data = data(2 * PART_BYTES);
     let digest = world.send("acme", &data).await;
     assert_eq!(world.own_size("other", digest).await, None);
     let half = u64::try_from(PART_BYTES).unwrap();
     assert_eq!(world.put_own("other", &data, 0).await, PartPut::Stored { received: half, whole: false });
-    let wrong = PutBlob { data: vec![9; PART_BYTES], ..part(digest, &data, 1) };
-    assert_eq!(world.put_part("other", &wrong).await, PartPut::Mismatch);
-    assert_eq!(world.put_part("third", &wrong).await, PartPut::Mismatch);
-    assert_eq!((world.own_size("other", digest).await, world.stored("third").await), (None, 0));
+    assert_eq!(world.own_size("other", digest).await, None);
     // Its owner goes meanwhile: the bytes of which parts were noted stay, and are nobody's who has not sent them all.
     assert_eq!(world.release("acme", digest).await, BlobRelease::Released { bytes: 2 * half });
     assert_eq!((world.own_size("other", digest).await, world.own_size("acme", digest).await), (None, None));
     assert_eq!(world.put_own("other", &data, 1).await, PartPut::Stored { received: 2 * half, whole: true });
     assert_eq!(world.own_size("other", digest).await, Some(2 * half));
     assert!(world.store.read_blob(digest, 0, usize::MAX).await.unwrap() == data);
+}
+
+/// Who sends parts under another customer's digest, with guessed bytes or a guessed size, is answered as if nobody had it.
+pub async fn the_answers_do_not_tell_what_others_have(world: World) {
+    let data = data(2 * PART_BYTES + 1);
+    let digest = Digest::of(&data);
+    let full = u64::try_from(PART_BYTES).unwrap();
+    let last = PutBlob { data: vec![data[2 * PART_BYTES] ^ 1], ..part(digest, &data, 2) };
+    let first = PutBlob { data: vec![9; PART_BYTES], ..part(digest, &data, 0) };
+    let short = PutBlob { digest, size: full + 1, offset: 0, data: data[..PART_BYTES].to_vec() };
+    let long = PutBlob { size: size(&data) + 1, ..short.clone() };
+    let ask = async |round: &str| {
+        let mut answers = Vec::new();
+        for (n, guess) in [&last, &first, &short, &long].into_iter().enumerate() {
+            let customer = format!("{round}{n}");
+            answers.push((world.put_part(&customer, guess).await, world.stored(&customer).await));
+            answers.push((world.put_own(&customer, &data, 1).await, world.stored(&customer).await));
+        }
+        // All parts, of which one is wrong.
+        for number in 0..3 {
+            let guess = if number == 2 { last.clone() } else { part(digest, &data, number) };
+            answers.push((world.put_part(round, &guess).await, world.stored(round).await));
+        }
+        answers
+    };
+    let alone = ask("before").await;
+    world.send("acme", &data).await;
+    assert_eq!(ask("after").await, alone);
+    assert_eq!(alone.last().unwrap(), &(PartPut::Mismatch, 0));
+    assert_eq!((world.own_size("after", digest).await, world.own_size("acme", digest).await), (None, Some(size(&data))));
+    assert!(world.store.read_blob(digest, 0, usize::MAX).await.unwrap() == data);
+    world.send("after", &data).await;
 }
 
 /// A customer that sends wrong bytes under a digest is in nobody's way.
@@ -109,15 +143,13 @@ pub async fn nobody_spoils_what_another_sends(world: World) {
     world.send("bad", &data).await;
 }
 
-/// If the digest is another, all of the upload is dropped and may begin again; bad shapes and another size are refused.
+/// If the digest is another, all of the upload is dropped and may begin again; bad shapes are refused.
 pub async fn a_wrong_upload_is_dropped(world: World) {
     let right = data(PART_BYTES + 1);
     let digest = Digest::of(&right);
     let wrong = vec![1; PART_BYTES + 1];
     let received = u64::try_from(PART_BYTES).unwrap();
     assert_eq!(world.put_part("acme", &part(digest, &wrong, 0)).await, PartPut::Stored { received, whole: false });
-    let other_size = PutBlob { digest, size: size(&right) + 1, offset: 0, data: right[..PART_BYTES].to_vec() };
-    assert_eq!(world.put_part("acme", &other_size).await, PartPut::Mismatch);
     assert_eq!(world.put_part("acme", &part(digest, &wrong, 1)).await, PartPut::Mismatch);
     assert_eq!((world.own_size("acme", digest).await, world.stored("acme").await), (None, 0));
     assert_eq!(world.store.own_blobs(&name("acme"), None, 10).await.unwrap(), []);
@@ -128,20 +160,42 @@ pub async fn a_wrong_upload_is_dropped(world: World) {
     world.send("acme", &right).await;
 }
 
+/// An upload that was begun with another size begins anew with the part at hand; a whole one has its size.
+pub async fn a_wrong_size_is_mended_by_sending_all_again(world: World) {
+    let right = data(PART_BYTES + 1);
+    let digest = Digest::of(&right);
+    let received = u64::try_from(PART_BYTES).unwrap();
+    let wrong = PutBlob { size: 3 * received, ..part(digest, &right, 0) };
+    assert_eq!(world.put_part("acme", &wrong).await, PartPut::Stored { received, whole: false });
+    // One that does not fit leaves it as it was.
+    let smaller = PutBlob { size: 2 * received, ..wrong.clone() };
+    let put = async |limit| world.store.put_own_part(&name("acme"), &smaller, UploadRoom::of_bytes(limit), at(7)).await.unwrap();
+    assert_eq!(put(2 * received - 1).await, full(3 * received));
+    assert_eq!(world.stored("acme").await, 3 * received);
+    assert_eq!(put(2 * received).await, PartPut::Stored { received, whole: false });
+    let blobs = world.store.own_blobs(&name("acme"), None, 10).await.unwrap();
+    assert_eq!((blobs[0].size, blobs[0].received, blobs[0].begun_at_us), (2 * received, received, at(7)));
+    world.send("acme", &right).await;
+    assert_eq!(world.put_part("acme", &wrong).await, PartPut::Mismatch);
+    assert_eq!((world.own_size("acme", digest).await, world.stored("acme").await), (Some(size(&right)), size(&right)));
+}
+
 /// An upload counts whole from its first part on; further parts of it are welcome even if the limit is lowered.
 pub async fn the_limit_counts_what_is_begun(world: World) {
-    let (long, other) = (data(2 * PART_BYTES), data(100));
-    let put = async |part: PutBlob, limit| world.store.put_own_part(&name("acme"), &part, limit, NOW).await.unwrap();
+    let (long, other) = (data(2 * PART_BYTES), data(5_000));
+    let put = async |part: PutBlob, limit| {
+        world.store.put_own_part(&name("acme"), &part, UploadRoom::of_bytes(limit), NOW).await.unwrap()
+    };
     let digest = Digest::of(&long);
-    assert_eq!(put(part(digest, &long, 0), size(&long) - 1).await, PartPut::Full { stored: 0 });
+    assert_eq!(put(part(digest, &long, 0), size(&long) - 1).await, PartPut::Full(UploadRoom::default()));
     assert!(matches!(put(part(digest, &long, 0), size(&long)).await, PartPut::Stored { whole: false, .. }));
     assert_eq!(world.stored("acme").await, size(&long));
     let small = part(Digest::of(&other), &other, 0);
-    assert_eq!(put(small.clone(), size(&long) + 99).await, PartPut::Full { stored: size(&long) });
+    assert_eq!(put(small.clone(), size(&long) + 4_999).await, full(size(&long)));
     assert!(matches!(put(part(digest, &long, 1), 0).await, PartPut::Stored { whole: true, .. }));
     assert!(matches!(put(part(digest, &long, 1), 0).await, PartPut::Stored { whole: true, .. }), "nothing is added");
-    assert!(matches!(put(small, size(&long) + 100).await, PartPut::Stored { whole: true, .. }));
-    assert_eq!(world.stored("acme").await, size(&long) + 100);
+    assert!(matches!(put(small, size(&long) + 5_000).await, PartPut::Stored { whole: true, .. }));
+    assert_eq!(world.stored("acme").await, size(&long) + 5_000);
     assert_eq!(world.stored("other").await, 0);
 }
 
@@ -150,12 +204,12 @@ pub async fn two_parts_do_not_pass_the_limit_together(world: World) {
     for round in 0..10_u8 {
         let customer = name(&format!("c{round}"));
         let put = async |byte| {
-            let bytes = vec![byte; 600];
+            let bytes = vec![byte; 6_000];
             let part = part(Digest::of(&bytes), &bytes, 0);
-            world.store.put_own_part(&customer, &part, 1_000, NOW).await.unwrap()
+            world.store.put_own_part(&customer, &part, UploadRoom::of_bytes(10_000), NOW).await.unwrap()
         };
         let (a, b) = tokio::join!(put(2 * round), put(2 * round + 1));
-        let full = [a, b].iter().filter(|put| **put == PartPut::Full { stored: 600 }).count();
+        let full = [a, b].iter().filter(|put| **put == full(6_000)).count();
         assert_eq!(full, 1, "{a:?} {b:?}");
     }
 }
@@ -294,7 +348,10 @@ pub async fn old_uploads_are_forgotten(world: World) {
         let bytes = data(2 * PART_BYTES + n);
         let part = part(Digest::of(&bytes), &bytes, 0);
         let now = Micros(NOW.0 + i64::try_from(n).unwrap());
-        assert!(matches!(world.store.put_own_part(&name("acme"), &part, PLENTY, now).await.unwrap(), PartPut::Stored { .. }));
+        assert!(matches!(
+            world.store.put_own_part(&name("acme"), &part, UploadRoom::of_bytes(PLENTY), now).await.unwrap(),
+            PartPut::Stored { .. }
+        ));
         begun.push(part);
     }
     let forget = async |before, limit| world.store.forget_uploads(before, limit).await.unwrap();

@@ -36,9 +36,9 @@ async fn a_restored_backup_forgets_what_came_after() {
 async fn a_fault_before_changes_nothing_and_one_after_changes_all() {
     let (store, world) = open();
     for (fault, written) in [(StoreFault::None, 1), (StoreFault::FailBefore, 1), (StoreFault::FailAfter, 2)] {
-        store.set_fault(Some(Box::new(move |operation| if operation == "write reply" { fault } else { StoreFault::None })));
-        let answer = world.store.reply(world.message(&format!("{fault:?}"))).await;
-        let away = matches!(answer, Err(StoreError::Unavailable { operation: "write reply", .. }));
+        store.set_fault(Some(Box::new(move |operation| if operation == "write replies" { fault } else { StoreFault::None })));
+        let answer = world.store.reply_all(vec![world.message(&format!("{fault:?}"))]).await;
+        let away = matches!(answer, Err(StoreError::Unavailable { operation: "write replies", .. }));
         assert_eq!((away, answer.is_ok()), (fault != StoreFault::None, fault == StoreFault::None));
         assert!(store.jobs(None, 1).await.unwrap().is_empty());
         assert_eq!(store.outbox_len(), written);

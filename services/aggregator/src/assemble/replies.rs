@@ -61,8 +61,7 @@ pub(super) fn progress(
     }
     let items =
         ItemCounts { submitted: view.items.submitted, succeeded: sums.items_succeeded, failed: sums.items_failed, cancelled: 0 };
-    // How long a reduction takes is not known from its items.
-    let eta_s = if view.stage == 0 { eta::seconds(&items, now.since(view.job.admitted_at)) } else { None };
+    let eta_s = eta::seconds(view.stage, &items, now.since(view.job.admitted_at));
     let progress = Progress { job: view.job.id, items, units: sums.usage.units, eta_s };
     assembly.replies.push(reply(&view.job, &format!("progress.{}", now.0), &progress)?);
     assembly.progress_at = Some(now);

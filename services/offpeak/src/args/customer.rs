@@ -73,11 +73,12 @@ Examples:
 
 The user may declare nothing, publish to offpeak.submit under its own name only,
 and read its own results, whose queue is there at once. The password is printed
-once and kept nowhere. The same again mends what is missing or differs and
-changes neither password nor limits, unless they are named; it is safe after a
-command that was killed. With --definitions nothing is changed: what would be
-done is printed for an operator to import (RabbitMQ 3.10 to 4.3), and the
-password goes to stderr.")]
+once and kept nowhere. The same again makes what is missing and sets its rights,
+and changes neither password nor limits, unless they are named; it is safe after
+a command that was killed. What it does not mend is in `offpeak customer show
+--help`. With --definitions nothing is changed: what would be done is printed
+for an operator to import (RabbitMQ 3.10 to 4.3), and the password goes to
+stderr.")]
 pub struct AddArgs {
     /// The customer's name, which is its user's: a-z, 0-9 and '-'
     #[arg(value_name = "NAME")]
@@ -131,8 +132,18 @@ Examples:
   offpeak customer show acme --management http://admin:secret@rabbit:15672
   offpeak customer show acme --json | jq .differences
 
-The exit code is 0 if all is as it should be, and 1 if something differs;
-`offpeak customer add NAME` mends that.")]
+The exit code is 0 if all is as it should be, and 1 if something differs.
+`offpeak customer add NAME` makes what is missing (user, password, right, limit,
+queue, binding) and sets its own rights and its topic permission on
+offpeak.submit to what they should be. By hand, with --vhost where it is not /:
+  a tag of its user
+    rabbitmqctl set_user_tags NAME
+  a topic permission on another exchange
+    rabbitmqctl clear_topic_permissions NAME EXCHANGE
+  a queue that is also bound elsewhere, here at the virtual host /
+    curl -u USER -X DELETE http://HOST:15672/api/bindings/%2F/e/EXCHANGE/q/QUEUE/KEY
+  a queue that is no durable quorum queue, once it is read
+    rabbitmqctl delete_queue --if-empty QUEUE && offpeak customer add NAME")]
 pub struct CustomerShowArgs {
     /// The customer
     #[arg(value_name = "NAME")]
@@ -212,13 +223,16 @@ pub struct RotateArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  offpeak customer remove acme --management http://admin:secret@rabbit:15672
+  offpeak customer remove acme --database URL --management http://admin:secret@rabbit:15672
   offpeak customer remove acme --queue --force --database URL
 
-The user goes with its rights, and its connections are closed. The queue stays
-unless --queue is given. Nothing is done while results are unread, unless
---force is given. Jobs that run go on and are billed: cancel them first. The
-ledger is never changed. The same again is harmless.")]
+The user goes with its rights, and its connections are closed; with --database
+its uploads, weight and limits go as well, unless jobs of it run. The queue
+stays unless --queue is given. Nothing is done while results are unread, or, as
+--database alone tells, jobs run or replies are under way, unless --force is
+given. Jobs that run go on and are billed: cancel them first. Jobs that have
+ended and the ledger are never changed. The same again is harmless, and goes on
+after a command that was killed.")]
 pub struct RemoveArgs {
     /// The customer
     #[arg(value_name = "NAME")]
@@ -226,7 +240,7 @@ pub struct RemoveArgs {
     /// Remove the results queue too
     #[arg(long)]
     pub queue: bool,
-    /// Also while results are unread; with --queue they are lost to the customer
+    /// Also while results are unread, which with --queue are lost to the customer, or while jobs run
     #[arg(long)]
     pub force: bool,
     /// The broker.

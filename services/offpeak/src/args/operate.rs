@@ -52,7 +52,7 @@ pub struct UsageArgs {
     pub customer: Option<CustomerName>,
     /// Only this month
     #[arg(long, value_name = "YYYY-MM")]
-    pub period: Option<crate::months::Month>,
+    pub period: Option<rules::month::Month>,
     /// How it is written
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: UsageFormat,

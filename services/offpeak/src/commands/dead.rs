@@ -81,7 +81,7 @@ fn listed(letter: &DeadLetter, as_json: bool) -> Result<()> {
     if as_json {
         return terminal::print_json(&dead::as_json(letter));
     }
-    let died = letter.last_at.map(crate::months::instant).unwrap_or_default();
+    let died = letter.last_at.map(crate::times::instant).unwrap_or_default();
     let customer = letter.customer.as_ref().map(ToString::to_string).unwrap_or_default();
     let attempts = letter.attempts.to_string();
     terminal::print(&dead::as_row([&letter.id, letter.origin.key(), &died, &attempts, &customer, &letter.cause]))?;

@@ -8,8 +8,8 @@ use ports::store::JobReport;
 
 use crate::exit::{self, Refused};
 use crate::follow::Summary;
-use crate::months::instant;
 use crate::outputs::{self, FileError, write_whole};
+use crate::times::instant;
 use crate::{grid, terminal};
 
 /// Writes a job's outputs and tells of them; the exit code.

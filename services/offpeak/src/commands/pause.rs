@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use ports::Store;
-use ports::store::{JobReport, JobWish};
+use ports::store::JobReport;
 use protocol::JobId;
+use protocol::job::JobState;
 
 use super::connect;
 use crate::args::StoreArgs;
@@ -26,9 +27,11 @@ async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String, C
     }
     let wish = || store.pause_job(&before.customer, job, paused);
     match ask("pause or resume the job", wish).await? {
-        JobWish::Done | JobWish::Running => {}
-        JobWish::Ended(_) => return Ok(format!("job {job} has ended meanwhile\n")),
-        JobWish::Unknown => return Err(ClientError::UnknownJob(job)),
+        Some(JobState::Running) => {}
+        Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
+            return Ok(format!("job {job} has ended meanwhile\n"));
+        }
+        None => return Err(ClientError::UnknownJob(job)),
     }
     if !paused {
         return Ok(format!("job {job} goes on\n"));

@@ -14,8 +14,8 @@ use crate::args::StatusArgs;
 use crate::client::ClientError;
 use crate::exit;
 use crate::follow::state_text;
-use crate::months::instant;
 use crate::terminal::{self, grouped};
+use crate::times::instant;
 
 /// No pool has more lanes: the search for them ends.
 const MAX_LANES: u16 = 1_024;

@@ -2,21 +2,20 @@
 
 use anyhow::{Context as _, Result};
 use ports::store::{CustomerTotals, UsageFilter};
+use rules::month::Month;
 use serde_json::json;
 
 use super::connect;
 use crate::args::{UsageArgs, UsageFormat};
-use crate::exit::{self, Refused};
-use crate::months::Month;
+use crate::exit;
 use crate::terminal;
 
 const HEADINGS: [&str; 6] = ["customer", "pool", "meter", "units", "fuel", "bytes"];
 
 /// Shows usage.
 pub(super) async fn usage(args: UsageArgs) -> Result<u8> {
-    let filter = filter(&args)?;
     let store = connect::store(&args.store).await?;
-    let mut totals = store.usage_totals(&filter).await.context("cannot read the ledger")?;
+    let mut totals = store.usage_totals(&filter(&args)).await.context("cannot read the ledger")?;
     totals.sort_by(|a, b| (&a.customer, &a.pool, &a.meter).cmp(&(&b.customer, &b.pool, &b.meter)));
     let text = match args.format {
         UsageFormat::Table => as_table(&totals),
@@ -27,15 +26,9 @@ pub(super) async fn usage(args: UsageArgs) -> Result<u8> {
     Ok(exit::SUCCESS)
 }
 
-fn filter(args: &UsageArgs) -> Result<UsageFilter> {
-    let bounds = match args.period {
-        Some(month) => {
-            let bounds = month.bounds().ok_or_else(|| Refused::Usage(format!("the month {month} is beyond the calendar")))?;
-            (Some(bounds.0), Some(bounds.1))
-        }
-        None => (None, None),
-    };
-    Ok(UsageFilter { customer: args.customer.clone(), job: None, from: bounds.0, until: bounds.1 })
+fn filter(args: &UsageArgs) -> UsageFilter {
+    let (from, until) = (args.period.map(Month::begin), args.period.map(|month| month.next().begin()));
+    UsageFilter { customer: args.customer.clone(), job: None, from, until }
 }
 
 fn cells(total: &CustomerTotals) -> [String; 6] {

@@ -8,9 +8,9 @@ use ports::clock::SystemClock;
 use ports::store::{CustomerStore, CustomerUse};
 use protocol::customer::{CustomerLimits, CustomerRecord};
 use protocol::{CustomerName, Micros};
+use rules::month::Month;
 
 use crate::args::{FuelLimit, LimitValues};
-use crate::months::begin_of_month;
 
 /// Records read at once.
 const PAGE: u32 = 1_000;
@@ -70,13 +70,16 @@ impl Records {
 
     /// What a customer uses now; its fuel is this month's.
     pub async fn used(&self, name: &CustomerName) -> Result<CustomerUse> {
-        let since = begin_of_month(SystemClock.now());
+        let since = Month::of(SystemClock.now()).begin();
         self.store.customer_use(name, since).await.with_context(|| format!("cannot read what customer {name} uses"))
     }
 
-    /// Forgets a record; whether it could be: not while jobs run.
+    /// Gives up a customer's uploads and forgets its record; whether it could be: not while jobs run.
     pub async fn remove(&self, name: &CustomerName) -> Result<bool> {
-        self.store.remove_customer(name).await.with_context(|| format!("cannot remove the record of customer {name}"))
+        self.store
+            .remove_customer(name)
+            .await
+            .with_context(|| format!("cannot remove uploads and record of customer {name}: the same again goes on"))
     }
 }
 

@@ -7,9 +7,9 @@ use ports::dead::{DeadLetter, exchange};
 use protocol::codec::{self, Format};
 use serde_json::{Value, json};
 
-use crate::months::instant;
 use crate::outputs::Json;
 use crate::terminal::grouped;
+use crate::times::instant;
 
 /// Of a body that cannot be decoded so many bytes are shown.
 const SHOWN_BYTES: usize = 256;

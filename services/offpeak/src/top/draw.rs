@@ -11,8 +11,8 @@ use super::view::{Column, View};
 use super::{Away, Database, Host, Job, Lane, Picture, Queues, Source, numbers};
 use crate::dead::plain;
 use crate::follow::state_text;
-use crate::months::instant;
 use crate::terminal::grouped;
+use crate::times::instant;
 
 /// How many alarms are shown; the rest is counted.
 const ALARMS: usize = 4;

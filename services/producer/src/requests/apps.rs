@@ -33,6 +33,6 @@ pub(super) async fn register(producer: &Producer, asked: &Asked, request: &Regis
         AppVerdict::Accepted { entry, meter, reduces, manifest, .. } => {
             Ok(vec![asked.answer(&AppRegistered { app, entry, meter, reduces, manifest })?])
         }
-        AppVerdict::Rejected { reasons } => Err(Refusal::of(Code::AppRejected, reasons.join("; "))),
+        AppVerdict::Rejected { reasons } => Err(apps::rejection(&reasons)),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ports::store::{JobReport, JobWish};
+use ports::store::JobReport;
 use protocol::JobId;
-use protocol::job::{CancelJob, JobState};
+use protocol::job::{CancelJob, Delivery, JobState};
 use protocol::problem::Code;
 use protocol::query::{GetJobStatus, JobLine, JobStatus, JobsListed, ListJobs, PauseJob, ResultsState, ResumeJob};
 use rules::eta;
@@ -41,9 +41,11 @@ pub(super) async fn resume(producer: &Producer, asked: &Asked, request: &ResumeJ
 
 async fn wish(producer: &Producer, asked: &Asked, job: JobId, paused: bool) -> Result<Answer, Refusal> {
     match producer.store.pause_job(&asked.customer, job, paused).await? {
-        JobWish::Done | JobWish::Running => report(producer, asked, job).await,
-        JobWish::Ended(_) => Err(Refusal::of(Code::JobEnded, format!("job {job} has ended"))),
-        JobWish::Unknown => Err(no_such_job(asked, job)),
+        Some(JobState::Running) => report(producer, asked, job).await,
+        Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
+            Err(Refusal::of(Code::JobEnded, format!("job {job} has ended")))
+        }
+        None => Err(no_such_job(asked, job)),
     }
 }
 
@@ -67,6 +69,7 @@ fn status_of(producer: &Producer, report: JobReport) -> JobStatus {
     JobStatus {
         job: report.id,
         eta_s: eta_s(producer, &report),
+        parts: parts(&report),
         results: if report.results_gone_at.is_some() { ResultsState::Gone } else { ResultsState::Kept },
         results_until_us: kept.map(|ended| ended.plus(DAY.saturating_mul(settings.results_days))),
         message_id: report.submission,
@@ -80,7 +83,6 @@ fn status_of(producer: &Producer, report: JobReport) -> JobStatus {
         units_failed: report.units.failed,
         usage: report.usage,
         cost,
-        parts: report.parts,
         admitted_at_us: report.admitted_at,
         ended_at_us: report.ended_at,
         deadline_at_us: report.deadline_at,
@@ -88,10 +90,20 @@ fn status_of(producer: &Producer, report: JobReport) -> JobStatus {
     }
 }
 
-/// Seconds to the end; `None` for a job that rests or has ended.
+/// Whether a job's parts have no numbers yet: one whose outputs come whole may have another number of them from its end on.
+pub(super) fn is_unnumbered(report: &JobReport) -> bool {
+    report.spec.delivery == Delivery::Whole && !report.state.is_terminal()
+}
+
+/// How many parts of a job can be fetched.
+pub(super) fn parts(report: &JobReport) -> u32 {
+    if is_unnumbered(report) { 0 } else { report.parts }
+}
+
+/// Seconds to the end; `None` for a job that rests or has ended, and while a reduction runs.
 pub(super) fn eta_s(producer: &Producer, report: &JobReport) -> Option<u64> {
     let runs = report.state == JobState::Running && !report.paused;
-    runs.then(|| eta::seconds(&report.items, producer.clock.now().since(report.admitted_at)))?
+    runs.then(|| eta::seconds(report.stage.0, &report.items, producer.clock.now().since(report.admitted_at)))?
 }
 
 /// Lists the customer's jobs.

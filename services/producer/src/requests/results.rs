@@ -7,9 +7,9 @@ use protocol::job::Delivery;
 use protocol::problem::Code;
 use protocol::query::{FetchResults, ReleaseResults, ResultsFetched, ResultsReleased};
 use protocol::reply::Part;
-use rules::assemble;
+use rules::{assemble, delivery};
 
-use super::{no_such_job, own_job, page};
+use super::{jobs, no_such_job, own_job, page};
 use crate::Producer;
 use crate::asked::{Answer, Asked, Refusal};
 
@@ -17,10 +17,9 @@ use crate::asked::{Answer, Asked, Refusal};
 const MAX_PARTS: u32 = 1_000;
 /// And their bytes as they are written; one part comes in any case.
 const MAX_BYTES: usize = 16 << 20;
-/// No parts come while so many bytes wait unsent: a customer that does not read cannot fill the store by asking.
-const MAX_UNSENT_BYTES: u64 = 256 << 20;
 
-/// Sends parts again, and then what there is more: all of it, where too much waits unsent already.
+/// Sends parts again, and then what there is more: all of it, where too much waits unsent already, so that a customer that does
+/// not read cannot fill the store by asking.
 pub(super) async fn fetch(producer: &Producer, asked: &Asked, request: &FetchResults) -> Result<Answer, Refusal> {
     let limit = usize::try_from(page(request.limit, MAX_PARTS)?).unwrap_or(usize::MAX);
     let gone = |report: &JobReport| {
@@ -31,15 +30,18 @@ pub(super) async fn fetch(producer: &Producer, asked: &Asked, request: &FetchRes
     if let Some(refusal) = gone(&report) {
         return Err(refusal);
     }
-    let mut parts = Parts { next: request.part, answer: Vec::new(), bytes: 0, limit };
+    // Should the job end while this is answered, its parts are still to come, from the first one on.
+    let unnumbered = jobs::is_unnumbered(&report);
+    let next = if unnumbered { 0 } else { request.part };
+    let mut parts = Parts { next, answer: Vec::new(), bytes: 0, limit };
     let used = producer.standings.used_now(producer, &asked.customer).await?;
-    let reads = used.unsent_bytes < MAX_UNSENT_BYTES;
+    let sends = !unnumbered && delivery::has_room(used.unsent_messages, used.unsent_bytes);
     if is_one_part(&report) {
-        if reads && request.part == 0 {
+        if sends && request.part == 0 {
             parts.take_whole(producer, asked, &report).await?;
         }
     } else {
-        while reads && !parts.is_full() && parts.take_unit(producer, asked, request).await? {}
+        while sends && !parts.is_full() && parts.take_unit(producer, asked, request).await? {}
     }
     // Read after the parts, so that it knows of all of them.
     let report = own_job(producer, asked, request.job).await?;
@@ -49,7 +51,7 @@ pub(super) async fn fetch(producer: &Producer, asked: &Asked, request: &FetchRes
     let fetched = ResultsFetched {
         job: report.id,
         parts: u32::try_from(parts.answer.len()).unwrap_or(u32::MAX),
-        next_part: Some(parts.next).filter(|next| *next < report.parts),
+        next_part: Some(parts.next).filter(|next| *next < jobs::parts(&report)),
         ended: report.state.is_terminal(),
     };
     let mut answer = parts.answer;
@@ -125,7 +127,7 @@ impl Parts {
 pub(super) async fn release(producer: &Producer, asked: &Asked, request: &ReleaseResults) -> Result<Answer, Refusal> {
     let job = request.job;
     match producer.store.release_results(&asked.customer, job, producer.clock.now()).await? {
-        JobWish::Done | JobWish::Ended(_) => Ok(vec![asked.answer(&ResultsReleased { job })?]),
+        JobWish::Done => Ok(vec![asked.answer(&ResultsReleased { job })?]),
         JobWish::Running => Err(Refusal::invalid("/job", format!("job {job} has not ended: wait for its end, or cancel it"))),
         JobWish::Unknown => Err(no_such_job(asked, job)),
     }

@@ -81,8 +81,9 @@ pub(super) async fn examine(
         return Err(invalid(mistakes));
     }
     look_for_blobs(producer, asked, spec).await?;
-    let AppVerdict::Accepted { artefact, entry, meter, reduces, .. } = apps::verdict(producer, spec.app).await? else {
-        return Err(apps::rejection(producer, spec.app).await?.into());
+    let (artefact, entry, meter, reduces) = match apps::verdict(producer, spec.app).await? {
+        AppVerdict::Accepted { artefact, entry, meter, reduces, .. } => (artefact, entry, meter, reduces),
+        AppVerdict::Rejected { reasons } => return Err(apps::rejection(&reasons)),
     };
     if spec.reduce && !reduces {
         let detail = "the app does not export op_reduce: leave reduce out, or export it";

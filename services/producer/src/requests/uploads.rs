@@ -1,6 +1,6 @@
 //! Uploads: a customer's blobs, sent in parts, listed with what is missing, and given up.
 
-use ports::store::{BlobRelease, PartPut};
+use ports::store::{BlobRelease, PartPut, UploadRoom};
 use protocol::Digest;
 use protocol::blob::{BlobDeleted, BlobEntry, BlobStored, BlobsListed, DeleteBlob, ListBlobs, PART_BYTES, PutBlob};
 use protocol::problem::{Code, Problem};
@@ -40,8 +40,8 @@ pub(super) async fn keep(producer: &Producer, asked: &Asked, digest: Digest, byt
 }
 
 async fn put_part(producer: &Producer, asked: &Asked, part: &PutBlob) -> Result<(u64, bool), Refusal> {
-    let limit = asked.standing.limits.stored_bytes;
-    match producer.store.put_own_part(&asked.customer, part, limit, producer.clock.now()).await? {
+    let room = UploadRoom::of_bytes(asked.standing.limits.stored_bytes);
+    match producer.store.put_own_part(&asked.customer, part, room, producer.clock.now()).await? {
         PartPut::Stored { received, whole } => Ok((received, whole)),
         PartPut::Mismatch => {
             let detail = format!(
@@ -50,9 +50,12 @@ async fn put_part(producer: &Producer, asked: &Asked, part: &PutBlob) -> Result<
             );
             Err(Refusal::of(Code::BlobMismatch, detail))
         }
-        PartPut::Full { stored } => {
-            let detail =
-                format!("your blobs take {stored} bytes, and blob {} of {} bytes would exceed {limit}", part.digest, part.size);
+        PartPut::Full(taken) => {
+            let (limit, what) = if taken.blobs < room.blobs { (room.bytes, "bytes") } else { (room.blobs, "blobs") };
+            let detail = format!(
+                "you have {} blobs of {} bytes, and blob {} of {} bytes would exceed {limit} {what}: delete some",
+                taken.blobs, taken.bytes, part.digest, part.size
+            );
             Err(Problem::over(Code::StorageFull, limit, None, detail).into())
         }
     }

@@ -15,8 +15,8 @@ const MAX_ROWS: u32 = 10_000;
 /// Reports a month's usage.
 pub(super) async fn report(producer: &Producer, asked: &Asked, request: &ReportUsage) -> Result<Answer, Refusal> {
     let limit = page(request.limit, MAX_ROWS)?;
-    let month = Month::parse(&request.period)
-        .ok_or_else(|| Refusal::invalid("/period", format!("{:?} is no month such as 2026-11", request.period)))?;
+    let month: Month = (request.period.parse())
+        .map_err(|_no_month| Refusal::invalid("/period", format!("{:?} is no month such as 2026-11", request.period)))?;
     let after =
         i64::try_from(request.after.unwrap_or(0)).map_err(|_beyond| Refusal::invalid("/after", "there is no such row"))?;
     let filter = UsageFilter {

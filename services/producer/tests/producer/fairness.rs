@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use protocol::CustomerName;
+use ports::store::ReportStore;
 use protocol::customer::CustomerLimits;
 use protocol::job::{JobSpec, UnitSizing};
+use protocol::{CustomerName, JobId};
 use tokio::time::{Instant, sleep};
 
 use crate::workers;
@@ -38,6 +39,50 @@ async fn saturated_customers_share_by_their_weights() {
         let capacity = Duration::from_secs(seconds * 4);
         assert!(computed > capacity * 97 / 100, "units of {target_ms} ms: {computed:?} of {capacity:?}");
     }
+}
+
+/// A job of ten units, each of which takes both workers there are.
+fn both_workers() -> JobSpec {
+    JobSpec { quorum: 2, priority: 1, ..sized(10, 1_000, 1) }
+}
+
+/// Limits the units that a customer may have out.
+async fn limit_units(world: &World, name: &str, units: u32) {
+    world.limit(name, 1, CustomerLimits { units, ..CustomerLimits::default() }).await;
+}
+
+async fn succeeded(world: &World, job: JobId) -> u64 {
+    world.store.job(job).await.unwrap().unwrap().items.succeeded
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_of_more_replicas_than_its_customer_may_have_out_is_sent_alone() {
+    let world = World::new();
+    let diary = workers::start(&world, 1, |_| Duration::from_secs(1));
+    let (_, job) = world.submit("acme", &both_workers()).await;
+    limit_units(&world, "acme", 1).await;
+    let since = world.now();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(succeeded(&world, job).await, 10);
+    let begun = diary.begun(since, world.now());
+    assert!(
+        begun.windows(3).all(|units| units[2].0.since(units[0].0) >= Duration::from_secs(1)),
+        "one unit at a time: {begun:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_need_fewer_places_do_not_keep_an_urgent_one_waiting() {
+    let world = World::new();
+    workers::start(&world, 1, |customer| Duration::from_millis(if customer.as_str() == "other" { 300 } else { 1_000 }));
+    limit_units(&world, "acme", 2).await;
+    // One of the two workers is busy with it at first, so that their places come free one after the other.
+    world.submit("other", &sized(1, 1_000, 1)).await;
+    world.submit("acme", &sized(1_000, 1_000, 1)).await;
+    sleep(Duration::from_secs(5)).await;
+    let (_, job) = world.submit("acme", &both_workers()).await;
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(succeeded(&world, job).await, 10);
 }
 
 /// How many units of `busy` begin while `newcomer` waits for its ten, and whether its job is done.

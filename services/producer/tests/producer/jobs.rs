@@ -101,6 +101,21 @@ async fn status_is_told_to_its_customer_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_long_a_reduction_takes_is_not_told() {
+    let world = World::new();
+    workers::start(&world, 1, |_| Duration::from_secs(1));
+    let (_, job) = world.submit("acme", &numbers(10)).await;
+    sleep(Duration::from_mins(1)).await;
+    let etas = async || {
+        let status: JobStatus = world.ask("acme", &GetJobStatus { job }).await;
+        (status.eta_s, world.ask::<_, JobExplained>("acme", &ExplainJob { job }).await.eta_s)
+    };
+    assert_eq!(etas().await, (Some(0), Some(0)), "all items are computed");
+    workers::assemble(&world, job, StageStep::Next { stage_items: 1, last_stage: true }).await;
+    assert_eq!(etas().await, (None, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_rests_and_goes_on() {
     let world = World::new();
     let (_, job) = world.submit("acme", &numbers(1_000_000)).await;

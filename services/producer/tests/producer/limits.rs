@@ -13,7 +13,7 @@ use testkit::memory_store::StoreFault;
 use tokio::time::{Instant, sleep};
 
 use crate::workers;
-use crate::world::{MODULE, World, compressed, customer, nobodys, numbers, one, problem};
+use crate::world::{MODULE, SLOW, World, compressed, customer, nobodys, numbers, one, problem, read};
 
 fn limits() -> CustomerLimits {
     CustomerLimits::default()
@@ -166,6 +166,36 @@ async fn fetches_that_hang_hold_up_nobody_else() {
     world.store.set_fault(None);
     sleep(Duration::from_secs(20)).await;
     assert_eq!(world.count("job-fetch", "answered"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn apps_that_take_long_to_compile_hold_up_nobody_else() {
+    let world = World::new();
+    let mut letters = Vec::new();
+    for number in 0..40_u8 {
+        let module = [b"slow".as_slice(), &[number]].concat();
+        let spec = JobSpec { app: world.upload("acme", &module).await, ..numbers(1) };
+        // As large as they may be, as far as can be known before they are read.
+        letters.push(compressed(world.letter("acme", &spec)));
+    }
+    world.upload("other", MODULE).await;
+    letters.push(compressed(world.letter("other", &numbers(1))));
+    for letter in &letters {
+        world.post(letter).await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    let told = world.store.messages_written();
+    assert_eq!((told.len(), world.count("job-submit", "refused")), (25, 24));
+    for message in told {
+        if message.customer == customer("other") {
+            assert_eq!(read::<Accepted>(&message).items, 1);
+        } else {
+            let many = problem(&[OutboxMessage::clone(&message)]);
+            assert_eq!((many.code.as_str(), many.retryable, many.limit), ("rate-exceeded", true, Some(16)));
+        }
+    }
+    sleep(SLOW * 2).await;
+    assert_eq!(world.count("job-submit", "answered"), 17, "the sixteen that were compiled are jobs");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ports::store::{OutboxMessage, StageStep};
 use protocol::JobId;
 use protocol::frame;
-use protocol::job::{JobSpec, UnitSizing};
+use protocol::job::{Delivery, JobSpec, UnitSizing};
 use protocol::query::{FetchResults, GetJobStatus, JobStatus, ReleaseResults, ResultsFetched, ResultsReleased, ResultsState};
 use protocol::reply::Part;
+use testkit::memory_store::StoreFault;
 use tokio::time::sleep;
 
 use crate::workers;
@@ -15,8 +16,13 @@ use crate::world::{World, nobodys, numbers, problem, read};
 
 /// A job of ten units of one item, computed and assembled.
 async fn computed(world: &World) -> JobId {
+    computed_as(world, Delivery::Stored).await
+}
+
+/// The same for that delivery.
+async fn computed_as(world: &World, delivery: Delivery) -> JobId {
     workers::start(world, 1, |_| Duration::from_millis(1));
-    let spec = JobSpec { unit: UnitSizing { target_ms: 1_000, max_items: 1 }, ..numbers(10) };
+    let spec = JobSpec { unit: UnitSizing { target_ms: 1_000, max_items: 1 }, delivery, ..numbers(10) };
     let (_, job) = world.submit("acme", &spec).await;
     sleep(Duration::from_secs(10)).await;
     workers::assemble(world, job, StageStep::Stay).await;
@@ -54,6 +60,64 @@ async fn results_come_again_page_by_page() {
     assert_eq!((parts[0].part, parts.len(), end.next_part), (9, 1, None));
     let (parts, end) = parts_and_end(&world.send(&world.letter("acme", &FetchResults { job, part: 77, limit: 100 })).await);
     assert_eq!((parts.len(), end.parts, end.next_part), (0, 0, None));
+}
+
+/// Fetches from that part on; how many items each part has, where to go on, and whether the job has ended.
+async fn fetched(world: &World, job: JobId, part: u32) -> (Vec<usize>, Option<u32>, bool) {
+    let answers = world.send(&world.letter("acme", &FetchResults { job, part, limit: 4 })).await;
+    let (parts, end) = parts_and_end(&answers);
+    let items = parts.iter().map(|part| frame::results(&part.output).unwrap().len()).collect();
+    (items, end.next_part, end.ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_job_has_no_parts_before_its_end_and_then_one() {
+    let world = World::new();
+    let job = computed_as(&world, Delivery::Whole).await;
+    assert_eq!(fetched(&world, job, 0).await, (vec![], None, false));
+    assert_eq!(world.ask::<_, JobStatus>("acme", &GetJobStatus { job }).await.parts, 0);
+    workers::end(&world, job).await;
+    assert_eq!(fetched(&world, job, 0).await, (vec![10], None, true));
+    assert_eq!(world.ask::<_, JobStatus>("acme", &GetJobStatus { job }).await.parts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_job_that_ends_while_it_is_fetched_is_fetched_from_its_first_part_on() {
+    let world = World::new();
+    let job = computed_as(&world, Delivery::Whole).await;
+    let running = world.store.snapshot();
+    workers::end(&world, job).await;
+    let (store, ended) = (world.store.clone(), world.store.snapshot());
+    for part in [0, 4] {
+        world.store.restore(&running);
+        let (store, ended) = (store.clone(), ended.clone());
+        let mut reads = 0;
+        world.store.set_fault(Some(Box::new(move |operation| {
+            if operation == "read job" {
+                reads += 1;
+                // Before the second time that the job is read for the answer.
+                if reads == 2 {
+                    store.restore(&ended);
+                }
+            }
+            StoreFault::None
+        })));
+        assert_eq!(fetched(&world, job, part).await, (vec![], Some(0), true));
+        world.store.set_fault(None);
+    }
+    assert_eq!(fetched(&world, job, 0).await, (vec![10], None, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_wait_while_much_waits_unsent() {
+    let world = World::new();
+    let job = computed(&world).await;
+    world.relay().await;
+    world.say("acme", 9_999).await;
+    assert_eq!(fetched(&world, job, 0).await, (vec![1; 4], Some(4), false));
+    world.relay().await;
+    world.say("acme", 10_000).await;
+    assert_eq!(fetched(&world, job, 4).await, (vec![], Some(4), false));
 }
 
 #[tokio::test(start_paused = true)]

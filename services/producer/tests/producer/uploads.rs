@@ -1,11 +1,15 @@
 //! Uploads: parts, lists, and blobs given up.
 
-use protocol::Digest;
+use std::time::Duration;
+
+use ports::store::{UploadRoom, UploadStore};
 use protocol::blob::{BlobDeleted, BlobStored, BlobsListed, DeleteBlob, ListBlobs, PART_BYTES, PutBlob};
 use protocol::customer::CustomerLimits;
 use protocol::job::JobSpec;
+use protocol::{Digest, Micros};
+use tokio::time::sleep;
 
-use crate::world::{MODULE, World, numbers, one};
+use crate::world::{MODULE, World, customer, numbers, one};
 
 fn list() -> ListBlobs {
     ListBlobs { after: None, limit: 100 }
@@ -101,4 +105,24 @@ async fn a_part_that_comes_again_changes_nothing() {
     assert_eq!(again, []);
     let listed: BlobsListed = world.ask("acme", &list()).await;
     assert_eq!(listed.stored_bytes, 5);
+    let deleted: BlobDeleted = world.ask("acme", &DeleteBlob { digest: part.digest }).await;
+    assert_eq!(deleted.freed_bytes, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_was_left_a_week_ago_is_dropped() {
+    let world = World::new();
+    let days = |days: u64| Micros(world.now().0 - i64::try_from(Duration::from_hours(24 * days).as_micros()).unwrap());
+    for (number, begun) in [(1, days(8)), (2, days(6))] {
+        let bytes = vec![number; PART_BYTES + 1];
+        let size = u64::try_from(bytes.len()).unwrap();
+        let part = PutBlob { digest: Digest::of(&bytes), size, offset: 0, data: bytes[..PART_BYTES].to_vec() };
+        world.store.put_own_part(&customer("acme"), &part, UploadRoom::of_bytes(1 << 30), begun).await.unwrap();
+    }
+    let whole = world.upload("acme", b"whole").await;
+    sleep(Duration::from_mins(11)).await;
+    let listed: BlobsListed = world.ask("acme", &list()).await;
+    let left: Vec<Digest> = listed.blobs.iter().map(|blob| blob.digest).collect();
+    assert!(left.len() == 2 && left.contains(&whole) && left.contains(&Digest::of(&vec![2; PART_BYTES + 1])));
+    assert_eq!(listed.stored_bytes, u64::try_from(PART_BYTES).unwrap() + 1 + 5);
 }

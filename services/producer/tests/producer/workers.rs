@@ -10,7 +10,7 @@ use ports::store::{
 };
 use ports::{Broker, Clock};
 use protocol::frame::ResultFrame;
-use protocol::job::{Certificate, ItemCounts, JobState};
+use protocol::job::{Certificate, Delivery, ItemCounts, JobState};
 use protocol::unit::Work;
 use protocol::usage::Usage;
 use protocol::{CustomerName, Digest, Format, Fuel, HostId, JobId, Message, MeterId, Micros, PoolName, ReplicaKey, address};
@@ -93,6 +93,11 @@ pub(crate) async fn assemble(world: &World, job: JobId, step: StageStep) {
             numbered.push((*first, parts));
             parts += u32::try_from(rules::assemble::parts(*first, frame).unwrap().len()).unwrap();
             items.succeeded += end - first;
+        }
+        // As the aggregator does it: at its end a whole job's outputs, if they are small, are one part.
+        match step {
+            StageStep::End { .. } if view.job.spec.delivery == Delivery::Whole => parts = parts.min(1),
+            StageStep::End { .. } | StageStep::Stay | StageStep::Next { .. } | StageStep::Cancel { .. } => {}
         }
         Assembly {
             assembled: view.units.last().map_or(view.assembled, |(_, end, _, _)| *end),

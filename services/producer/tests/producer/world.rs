@@ -9,7 +9,7 @@ use broker::MemoryBroker;
 use broker::topology::Topology;
 use ports::broker::{Confirm, Outgoing, Properties};
 use ports::sandbox::{Inspection, PublishError, Published};
-use ports::store::{AdmissionStore, BlobStore, CustomerStore, OutboxMessage, SettlementStore};
+use ports::store::{BlobStore, CustomerStore, OutboxMessage, RequestStore, SettlementStore};
 use ports::{Broker, Clock, Publish};
 use producer::{PoolSettings, Producer, ProducerMetrics, ProducerSettings, Standings};
 use protocol::address::{Origin, SUBMIT_EXCHANGE};
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(10);
 /// The module of an app that every customer here has.
 pub(crate) const MODULE: &[u8] = b"\0asm an app";
+/// How long a module that begins with "slow" is compiled.
+pub(crate) const SLOW: Duration = Duration::from_mins(1);
 /// A W3C trace.
 pub(crate) const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -207,18 +209,16 @@ impl World {
 
     /// Says something to a customer that it does not read.
     pub(crate) async fn say(&self, name: &str, messages: usize) {
-        for number in 0..messages {
-            let message = OutboxMessage {
-                id: format!("unread {number}"),
-                customer: customer(name),
-                kind: Accepted::KIND.to_owned(),
-                content_type: Format::Json.content_type().to_owned(),
-                correlation_id: None,
-                traceparent: None,
-                body: Vec::new(),
-            };
-            self.store.reply(message).await.unwrap();
-        }
+        let message = |number| OutboxMessage {
+            id: format!("unread {number}"),
+            customer: customer(name),
+            kind: Accepted::KIND.to_owned(),
+            content_type: Format::Json.content_type().to_owned(),
+            correlation_id: None,
+            traceparent: None,
+            body: Vec::new(),
+        };
+        self.store.reply_all((0..messages).map(message).collect()).await.unwrap();
         sleep(Duration::from_secs(2)).await;
     }
 
@@ -317,6 +317,9 @@ impl Publish for Compiler {
         }
         if module.starts_with(b"away") {
             return Err(PublishError::Unavailable { reason: "out of memory".to_owned() });
+        }
+        if module.starts_with(b"slow") {
+            sleep(SLOW).await;
         }
         let artefact = [module, b", compiled"].concat();
         Ok(Published {

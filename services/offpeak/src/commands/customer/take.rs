@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use broker::rabbit::{Account, Accounts};
+use ports::store::CustomerUse;
 use protocol::CustomerName;
 use serde_json::json;
 
@@ -81,23 +82,29 @@ pub(super) async fn remove(args: &RemoveArgs) -> Result<u8> {
 async fn refuse_while_needed(accounts: &Accounts, account: &Account, records: Option<&Records>) -> Result<()> {
     let name = &account.name;
     let counted = account.queue.as_ref().map_or(0, |queue| queue.messages);
-    if counted > 0 || accounts.has_unread(name).await? {
-        let problem = format!(
+    let has_unread = counted > 0 || accounts.has_unread(name).await?;
+    let used = match records {
+        Some(records) => Some(records.used(name).await?),
+        None => None,
+    };
+    let needed = still_needed(account, has_unread, used.as_ref());
+    needed.map_or(Ok(()), |problem| Err(Refused::Usage(problem).into()))
+}
+
+/// Why a customer is not to be removed yet, if there is a reason; what it uses is known to the database alone.
+fn still_needed(account: &Account, has_unread: bool, used: Option<&CustomerUse>) -> Option<String> {
+    let name = &account.name;
+    if has_unread {
+        return Some(format!(
             "customer {name} has unread results in its queue: have it read and acknowledge them (the count is some seconds old), or \
              say --force"
-        );
-        return Err(Refused::Usage(problem).into());
+        ));
     }
-    let Some(records) = records else { return Ok(()) };
-    let used = records.used(name).await?;
-    if used.jobs > 0 || used.unsent_messages > 0 {
-        let problem = format!(
-            "customer {name} has {} jobs that run and {} replies under way: cancel the jobs and wait for their ends, or say --force",
-            used.jobs, used.unsent_messages
-        );
-        return Err(Refused::Usage(problem).into());
-    }
-    Ok(())
+    let needs = used.filter(|used| used.jobs > 0 || used.unsent_messages > 0)?;
+    Some(format!(
+        "customer {name} has {} jobs that run and {} replies under way: cancel the jobs and wait for their ends, or say --force",
+        needs.jobs, needs.unsent_messages
+    ))
 }
 
 fn removed_text(name: &CustomerName, (user, queue, queue_stays): (bool, bool, bool), record: Option<bool>) -> String {
@@ -111,11 +118,41 @@ fn removed_text(name: &CustomerName, (user, queue, queue_stays): (bool, bool, bo
         lines.push(format!("queue {queue_name} stays with what is in it: the same again with --queue removes it"));
     }
     lines.push(match record {
-        Some(true) => "weight and limits are forgotten; jobs, results and the ledger stay".to_owned(),
+        Some(true) => "its uploads, weight and limits are gone; jobs, results and the ledger stay".to_owned(),
         Some(false) => {
-            "weight and limits stay, as jobs of it run: they go on and are billed; jobs, results and the ledger stay".to_owned()
+            "uploads, weight and limits stay, as jobs of it run, which go on and are billed: the same again after their \
+                        end removes them; jobs, results and the ledger stay"
+                .to_owned()
         }
-        None => "no database was named: weight and limits stay, as do jobs, results and the ledger; what runs goes on".to_owned(),
+        None => {
+            "no database was named: uploads, weight and limits stay, as do jobs, results and the ledger, and what runs goes on; \
+                 the same again with --database removes the first three"
+                .to_owned()
+        }
     });
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customer_that_has_something_to_get_is_not_removed() {
+        let acme = Account::none(CustomerName::new("acme").unwrap());
+        let idle = CustomerUse::default();
+        for nothing in [Some(&idle), None] {
+            assert_eq!(still_needed(&acme, false, nothing), None);
+        }
+        let (busy, waited_for) = (CustomerUse { jobs: 1, ..idle }, CustomerUse { unsent_messages: 1, ..idle });
+        for (has_unread, used, part) in [
+            (true, Some(&idle), "has unread results"),
+            (true, None, "has unread results"),
+            (false, Some(&busy), "has 1 jobs that run"),
+            (false, Some(&waited_for), "and 1 replies under way"),
+        ] {
+            let problem = still_needed(&acme, has_unread, used).unwrap();
+            assert!(problem.contains(part) && problem.contains("--force"), "{problem}");
+        }
+    }
 }
