@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -30,7 +31,7 @@ pub enum TelemetryError {
         filter: String,
         /// Where it breaks.
         #[source]
-        source: tracing_subscriber::filter::ParseError,
+        source: ParseError,
     },
     /// Someone else in the process has set up another subscriber.
     #[error("cannot install the log subscriber")]
@@ -40,11 +41,12 @@ pub enum TelemetryError {
 /// Whether this process's logs are set up already.
 static INSTALLED: Mutex<bool> = Mutex::new(false);
 
-/// Sends the process's logs to stderr; a second call checks its filter and leaves the first set-up alone.
+/// Sends the process's logs to stderr; a second call checks its filter and leaves the first set-up alone. What lapin logs is left
+/// out unless the filter names it: what an operator must know of it we say, and its warnings carry the bodies of messages.
 ///
 /// Under [`Format::Json`] panics become a log line too, so that every line of stderr is one object.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
-    let parsed = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let parsed = complete(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if *installed {
         return Ok(());
@@ -64,6 +66,13 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     }
     *installed = true;
     Ok(())
+}
+
+fn complete(filter: &str) -> Result<EnvFilter, ParseError> {
+    // Without any directive errors are logged.
+    let said = if filter.is_empty() { "error" } else { filter };
+    let lapin = if filter.contains("lapin") { "" } else { ",lapin=off" };
+    EnvFilter::try_new(format!("{said}{lapin}"))
 }
 
 fn human<W>(filter: EnvFilter, coloured: bool, writer: W) -> impl Subscriber + Send + Sync
@@ -135,6 +144,19 @@ mod tests {
         });
         let text = lines.text();
         assert!(text.ends_with(" WARN not ready check=\"broker\"\n"), "{text:?}");
+    }
+
+    #[test]
+    fn lapin_is_heard_only_if_it_is_named() {
+        for (filter, heard) in [("warn", false), ("", false), ("info,store=debug", false), ("info,lapin=warn", true)] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            with_default(human(complete(filter).expect("a filter"), false, move || writer.clone()), || {
+                tracing::error!(target: "lapin::channel", "a body");
+                tracing::error!(target: "broker", "ours");
+            });
+            assert_eq!((lines.text().contains("a body"), lines.text().contains("ours")), (heard, true), "{filter:?}");
+        }
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// People are told what matters to them: not how ready the parts of their own run are, nor what lapin logs beside its errors.
-const QUIET: &str = "warn,service::health=error,lapin=off";
+/// People are told what matters to them: not how ready the parts of their own run are.
+const QUIET: &str = "warn,service::health=error";
 
 const AFTER_HELP: &str = "\
 Examples:

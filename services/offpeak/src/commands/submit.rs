@@ -38,7 +38,9 @@ async fn handed_over(client: &Client, args: &SubmitArgs, job: &jobfile::JobFile)
             terminal::print_json(&answer)?;
         } else {
             let items = terminal::grouped(&report.items.submitted);
-            terminal::print(&format!("job {} is admitted with {items} items\n", admitted.job))?;
+            terminal::note(&format!("the job is admitted with {items} items"));
+            // Alone on standard output, so that a shell can keep it.
+            terminal::print(&format!("{}\n", admitted.job))?;
         }
         return Ok(exit::SUCCESS);
     }

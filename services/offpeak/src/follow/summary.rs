@@ -87,7 +87,7 @@ impl Summary {
             replicas: report.usage.replicas,
             fuel: report.usage.fuel,
             bytes: report.usage.bytes,
-            wall_seconds: ended.since(report.admitted_at).as_secs_f64(),
+            wall_seconds: seconds(u64::try_from(ended.since(report.admitted_at).as_micros()).unwrap_or(u64::MAX)),
             compute_seconds: seconds(report.usage.compute_us),
             wasted_seconds: seconds(report.usage.wasted_us),
             items_digest: report.certificate.as_ref().map(|certificate| certificate.items_digest),
