@@ -44,7 +44,7 @@ impl Limits {
 }
 
 /// The longest name, key or property that AMQP can carry.
-const MAX_TEXT_BYTES: usize = 255;
+pub(crate) const MAX_TEXT_BYTES: usize = 255;
 
 /// All headers of a message: they go in one frame with its other properties, of 128 KiB by the default of `RabbitMQ`, which
 /// ends the connection over a larger one.
@@ -67,8 +67,7 @@ pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
             let start: String = long.chars().take(40).collect();
             return Err(refused(message, &format!("{start:?}… is longer than {MAX_TEXT_BYTES} bytes; shorten it")));
         }
-        let headers = properties.headers.iter().map(|(name, value)| name.len() + value.len());
-        let bytes = headers.chain(properties.traceparent.iter().map(String::len)).sum::<usize>();
+        let bytes = properties.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if bytes > MAX_HEADER_BYTES {
             return Err(refused(message, &format!("its headers have {bytes} bytes and the limit is {MAX_HEADER_BYTES}")));
         }

@@ -1,5 +1,4 @@
-//! Fair share: weighted deficit round robin over customers (Shreedhar and Varghese, 1995), priority within a customer, and how
-//! much of one may be out at once.
+//! Fair share: weighted deficit round robin over customers (Shreedhar and Varghese, 1995), priority within a customer.
 
 use std::collections::BTreeMap;
 
@@ -20,28 +19,6 @@ pub struct Contender {
     pub weight: u32,
     /// Expected computing time of their next unit, all replicas, in microseconds.
     pub cost_us: u64,
-}
-
-/// How many replicas of a customer may be with the broker or a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
-    /// How many more now.
-    pub left: u32,
-    /// How many in all.
-    pub limit: u32,
-}
-
-impl Allowance {
-    /// Whether so many replicas may be sent together. One unit always may when nothing else is out, since one of more replicas
-    /// than the limit would otherwise wait for ever.
-    pub fn allows(&self, replicas: u32) -> bool {
-        replicas <= self.left || (self.left > 0 && self.left >= self.limit)
-    }
-
-    /// Counts replicas that are sent.
-    pub fn take(&mut self, replicas: u32) {
-        self.left = self.left.saturating_sub(replicas);
-    }
 }
 
 /// The round robin's memory: whose turn it is, and what each customer has left of it.
@@ -147,17 +124,6 @@ mod tests {
         let (a, b) = (shares["a"], shares["b"]);
         let ratio = a * 1_000 / b;
         assert!((2_850..=3_150).contains(&ratio), "{a}:{b}");
-    }
-
-    #[test]
-    fn one_unit_may_be_out_however_many_replicas_it_has() {
-        let mut two = Allowance { left: 2, limit: 2 };
-        assert!(two.allows(2) && two.allows(3));
-        two.take(1);
-        assert!(two.allows(1) && !two.allows(2) && !two.allows(3), "something is out");
-        two.take(3);
-        assert!(!two.allows(1));
-        assert!(!Allowance { left: 0, limit: 0 }.allows(1));
     }
 
     #[test]

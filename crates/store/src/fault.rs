@@ -45,7 +45,7 @@ impl Fault {
     /// Whether the transaction lost a race against another and may simply be tried again.
     pub(crate) fn is_race(&self) -> bool {
         match self {
-            Self::Sql(error) => matches!(meaning(error), Meaning::Race),
+            Self::Sql(error) => is_race(error),
             Self::Data(_) => false,
         }
     }
@@ -61,6 +61,11 @@ impl Fault {
             },
         }
     }
+}
+
+/// Whether the database ended a transaction for the sake of another.
+pub(crate) fn is_race(error: &sqlx::Error) -> bool {
+    matches!(meaning(error), Meaning::Race)
 }
 
 fn meaning(error: &sqlx::Error) -> Meaning {

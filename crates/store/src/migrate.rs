@@ -1,11 +1,13 @@
 //! The schema: forward-only migrations, one text for both databases.
 
+use std::time::Duration;
+
 use ports::store::StoreError;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr as _};
 
 use crate::connect::{Pools, SqlStore};
-use crate::fault::Fault;
+use crate::fault::{Fault, is_race};
 
 /// One step of the schema. A released text is never changed; a change is a further step.
 struct Step {
@@ -37,6 +39,10 @@ fn oldest(description: &str) -> i64 {
     description.rsplit_once(FROM).and_then(|(_, oldest)| oldest.parse().ok()).unwrap_or(i64::MAX)
 }
 
+/// How often a step is tried that loses against services at work, each time after up to a second, and the pause before the next.
+const MAX_ATTEMPTS: u32 = 60;
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// The way out of every mismatch.
 const NEWER: &str = "the database was migrated by a newer version of offpeak: use that version or restore a backup";
 
@@ -48,9 +54,28 @@ impl SqlStore {
         }
         let done = match &self.pools {
             Pools::Sqlite { write, .. } => migrator(self).run(write).await,
-            Pools::Postgres(pool) => migrator(self).run(pool).await,
+            Pools::Postgres(pool) => self.migrate_beside_services(pool).await,
         };
         done.map_err(|e| migration_error("migrate", e))
+    }
+
+    /// Services that work meanwhile take locks in an order of their own: a step that loses against them has done nothing, and is
+    /// tried again.
+    async fn migrate_beside_services(&self, pool: &PgPool) -> Result<(), MigrateError> {
+        // The lock that keeps other migrations away is this connection's, and goes with it.
+        let mut connection = pool.acquire().await?.detach();
+        let mut attempt = 1;
+        loop {
+            match migrator(self).run(&mut connection).await {
+                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+                    if attempt < MAX_ATTEMPTS && is_race(&error) =>
+                {
+                    attempt += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Checks, changing nothing, that this version may work with the schema.

@@ -13,7 +13,7 @@ use ports::broker::Confirm;
 use ports::store::{ClaimedJob, StoreError};
 use protocol::query::LaneDepth;
 use protocol::{CustomerName, Micros, PoolName, ReplicaKey, address};
-use rules::fair::{Allowance, Contender, FairShare};
+use rules::fair::{Contender, FairShare};
 use rules::invariants::{self, Invariant};
 use rules::lanes::{self, Lanes, Stock};
 use rules::{retry, sizing};
@@ -63,7 +63,7 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
 }
 
 /// What each customer may still send.
-type Left = BTreeMap<CustomerName, Allowance>;
+type Left = BTreeMap<CustomerName, u32>;
 
 /// What is remembered of a pool from round to round: turns while there is work for it, and what its lanes use.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Dispatcher {
         for (customer, left) in customers {
             let standing = self.producer.standings.of(&self.producer, customer).await?;
             if standing.budget_spent_s(now).is_none() {
-                allowances.insert(customer.clone(), Allowance { left, limit: standing.limits.units });
+                allowances.insert(customer.clone(), left);
             }
         }
         Ok(allowances)
@@ -143,12 +143,10 @@ impl Dispatcher {
         }
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         while !lot.is_full() {
-            let mut best = best_per_customer(&runners, |runner| runner.contender(&lanes, &measured));
-            // A job waits until its customer may send all replicas of its next unit, and those after it with it: they would
-            // keep taking what it waits for.
-            best.retain(|customer, (index, _)| {
-                let replicas = runners.get(*index).map_or(0, Runner::replicas);
-                left.get(customer).is_some_and(|left| left.allows(replicas))
+            // Where any replica may be sent, all those of a unit are: one of many would wait for ever behind units of one.
+            let best = best_per_customer(&runners, |runner| {
+                let left = left.get(&runner.job.customer).copied().unwrap_or(0);
+                runner.contender(&lanes, &measured).filter(|_| left > 0)
             });
             let contenders: Vec<Contender> = best.values().map(|(_, contender)| contender.clone()).collect();
             let Some(customer) = memory.fair.next(&contenders) else { break };
@@ -164,7 +162,7 @@ impl Dispatcher {
                 Err(error) => return Err(error),
             }
             if let Some(left) = left.get_mut(&customer) {
-                left.take(replicas);
+                *left = left.saturating_sub(replicas);
             }
         }
         for (lane, unused) in lanes.rooms() {

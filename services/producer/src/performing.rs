@@ -51,8 +51,8 @@ pub(crate) async fn begin<'a>(
         producer.standings.take(&asked.customer, producer.clock.now())?;
     }
     // The customer's own place comes before the room of all: who has none left is told so at once and is in nobody's way.
-    let slow = is_fetch(delivery).then(|| producer.standings.slow(&asked.customer)).transpose()?;
-    let held = room.hold(delivery).await;
+    let mut slow = is_fetch(delivery).then(|| producer.standings.slow(&asked.customer)).transpose()?;
+    let held = patiently(producer, asked, &mut slow, room.hold(delivery)).await?;
     let request = read(asked, delivery)?;
     let (kind, effect) = request.about();
     let Asked { customer, message_id, traceparent, .. } = asked;
@@ -135,9 +135,9 @@ async fn until_answered<'a>(
     loop {
         let Begun { request, slow, .. } = &mut begun;
         let attempt = attempt(producer, asked, request, stopping);
-        // Parts of blobs are bounded by their bytes.
-        let is_part = request.about().0 == PutBlob::KIND;
-        let done = if is_part { attempt.await? } else { patiently(producer, asked, slow, attempt).await?? };
+        // What has an effect is not ended in its middle: it might be done, and its customer told that it is refused.
+        let asks = request.about().1 == Effect::Asks;
+        let done = if asks { patiently(producer, asked, slow, attempt).await?? } else { attempt.await? };
         let mut slow = begun.slow.take();
         drop(begun);
         match done {
@@ -156,18 +156,18 @@ async fn until_answered<'a>(
                 published = true;
             }
         }
-        let held = room.hold(delivery).await;
+        let held = patiently(producer, asked, &mut slow, room.hold(delivery)).await?;
         begun = Begun { request: read(asked, delivery)?, _held: held, slow };
     }
 }
 
-/// Waits for what is done for a request: after a while only if its customer may have one more under way that takes long.
+/// Waits for what a request needs: after a while only if its customer may have one more under way that takes long.
 async fn patiently<'a, T>(
     producer: &'a Producer,
     asked: &'a Asked,
     slow: &mut Option<Slow<'a>>,
     work: impl Future<Output = T>,
-) -> Result<T, End> {
+) -> Result<T, Box<Problem>> {
     let mut work = std::pin::pin!(work);
     if slow.is_none() {
         tokio::select! {

@@ -55,8 +55,10 @@ struct Known {
     bucket: Bucket,
     /// Jobs that are being admitted.
     admitting: u64,
-    /// Requests under way that take long.
+    /// Requests under way of those kinds that take long.
     slow: u32,
+    /// And of any kind that have taken a while.
+    long: u32,
     said_at: Option<Micros>,
 }
 
@@ -70,6 +72,14 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Slow<'a> {
     standings: &'a Standings,
     customer: &'a CustomerName,
+    counted: Counted,
+}
+
+/// Among which requests one is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Slow,
+    Long,
 }
 
 impl Standing {
@@ -129,6 +139,7 @@ impl Standings {
             bucket: Bucket::full(limits.requests_per_second, now),
             admitting: 0,
             slow: 0,
+            long: 0,
             said_at: None,
         });
         (entry.standing, entry.read_at) = (standing, now);
@@ -178,23 +189,24 @@ impl Standings {
 
     /// Begins what takes long, unless the customer has as much of that under way as it may.
     pub(crate) fn slow<'a>(&'a self, customer: &'a CustomerName) -> Result<Slow<'a>, Box<Problem>> {
-        self.slow_of(customer, MAX_SLOW)
+        self.count(customer, Counted::Slow)
     }
 
     /// Goes on with what takes long already, unless the customer has as much of that under way as it may.
     pub(crate) fn long<'a>(&'a self, customer: &'a CustomerName) -> Result<Slow<'a>, Box<Problem>> {
-        self.slow_of(customer, MAX_LONG)
+        self.count(customer, Counted::Long)
     }
 
-    fn slow_of<'a>(&'a self, customer: &'a CustomerName, most: u32) -> Result<Slow<'a>, Box<Problem>> {
+    fn count<'a>(&'a self, customer: &'a CustomerName, counted: Counted) -> Result<Slow<'a>, Box<Problem>> {
         if let Some(known) = self.lock().get_mut(customer) {
-            if known.slow >= most {
+            let (count, most) = known.count(counted);
+            if *count >= most {
                 let detail = format!("{most} of your requests that take long are under way: send it again when one is answered");
                 return Err(Box::new(Problem::over(Code::RateExceeded, most.into(), Some(1), detail)));
             }
-            known.slow = known.slow.saturating_add(1);
+            *count = count.saturating_add(1);
         }
-        Ok(Slow { standings: self, customer })
+        Ok(Slow { standings: self, customer, counted })
     }
 
     /// Whether it is time to say again that a customer does not read.
@@ -220,9 +232,19 @@ fn fuel_since(limits: &CustomerLimits, now: Micros) -> Micros {
 }
 
 fn forget_one(known: &mut BTreeMap<CustomerName, Known>) {
-    let idle = known.iter().filter(|(_, known)| known.admitting == 0 && known.slow == 0);
+    let idle = known.iter().filter(|(_, known)| known.admitting == 0 && known.slow == 0 && known.long == 0);
     if let Some(name) = idle.min_by_key(|(_, known)| known.read_at).map(|(name, _)| name.clone()) {
         known.remove(&name);
+    }
+}
+
+impl Known {
+    /// How many requests are counted so, and how many may be.
+    fn count(&mut self, counted: Counted) -> (&mut u32, u32) {
+        match counted {
+            Counted::Slow => (&mut self.slow, MAX_SLOW),
+            Counted::Long => (&mut self.long, MAX_LONG),
+        }
     }
 }
 
@@ -246,7 +268,8 @@ impl Drop for Place<'_> {
 impl Drop for Slow<'_> {
     fn drop(&mut self) {
         if let Some(known) = self.standings.lock().get_mut(self.customer) {
-            known.slow = known.slow.saturating_sub(1);
+            let (count, _) = known.count(self.counted);
+            *count = count.saturating_sub(1);
         }
     }
 }

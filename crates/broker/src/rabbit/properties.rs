@@ -6,7 +6,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use ports::broker::{Delivery, Outgoing, Properties, Tag};
 use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_TIME_S};
 
-use crate::limits::is_brokers_header;
+use crate::limits::{MAX_TEXT_BYTES, is_brokers_header};
 
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -24,7 +24,8 @@ pub(super) fn to_amqp(outgoing: &Outgoing) -> BasicProperties {
     for (name, value) in ours.headers.iter().filter(|(name, _)| !is_brokers_header(name)) {
         headers.insert(short(name), AMQPValue::LongString(value.as_str().into()));
     }
-    if let Some(trace) = &ours.traceparent {
+    // One that is longer is no trace, and must not stop what it came with.
+    if let Some(trace) = ours.traceparent.as_ref().filter(|trace| trace.len() <= MAX_TEXT_BYTES) {
         headers.insert(short(TRACEPARENT), AMQPValue::LongString(trace.as_str().into()));
     }
     let mut amqp = BasicProperties::default()

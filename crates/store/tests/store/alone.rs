@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ports::store::ReportStore as _;
+use sqlx::Connection as _;
 use store::{Schema, SqlStore, StoreError, StoreOptions};
 
 use super::{postgres, postgres_url, sqlite};
@@ -89,6 +90,35 @@ async fn the_schema_is_checked_on_postgres() {
 async fn processes_that_migrate_at_the_same_time_agree() {
     let url = postgres_url().await;
     tokio::join!(postgres(&url), postgres(&url), postgres(&url));
+}
+
+#[tokio::test]
+async fn a_migration_that_loses_against_a_service_at_work_is_tried_again() {
+    let url = postgres_url().await;
+    let store = postgres(&url).await;
+    let undone = "ALTER TABLE jobs DROP COLUMN paused, DROP COLUMN app, DROP COLUMN parts_sent, DROP COLUMN numbered,
+            DROP COLUMN results_gone_at, DROP COLUMN dropping;
+        ALTER TABLE units DROP COLUMN part;
+        DROP INDEX IF EXISTS jobs_ended, jobs_of_app, jobs_with_results, jobs_dropping, units_by_part, replicas_with_reason;
+        DROP INDEX outbox_of_customer;
+        DELETE FROM _sqlx_migrations WHERE version = 4";
+    execute(&url, undone).await;
+    // It locks units and then jobs, and the step jobs and then units; it never gives way.
+    let mut service = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE units IN ROW EXCLUSIVE MODE")
+        .execute(&mut service)
+        .await
+        .unwrap();
+    let wins = async {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'units'::regclass";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut service).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sqlx::raw_sql("LOCK TABLE jobs IN ROW EXCLUSIVE MODE; COMMIT").execute(&mut service).await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(store.migrate(), wins);
+    migrated.unwrap();
+    assert_eq!(store.check_schema().await.unwrap(), Schema::Same);
 }
 
 #[tokio::test]

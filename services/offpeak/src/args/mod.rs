@@ -43,8 +43,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// People are told what matters to them: not how ready the parts of their own run are.
-const QUIET: &str = "warn,service::health=error";
+/// People are told what matters to them: not how ready the parts of their own run are, nor which statement took long.
+const QUIET: &str = "warn,service::health=error,sqlx=error";
 
 const AFTER_HELP: &str = "\
 Examples:
