@@ -90,7 +90,8 @@ fn meaning(error: &sqlx::Error) -> Meaning {
 /// By SQLSTATE (PostgreSQL documentation, appendix A): its first two characters are the class.
 fn postgres_meaning(code: &str) -> Meaning {
     match code {
-        "40001" | "40P01" => Meaning::Race,
+        // Serialization failure, deadlock, and a lock that did not come in time, where there is a limit.
+        "40001" | "40P01" | "55P03" => Meaning::Race,
         "53100" => Meaning::Full,
         _ if code.starts_with("54") => Meaning::Full,
         // Data exception, constraint violation, undefined table or column, corrupted data or index.

@@ -39,9 +39,11 @@ fn oldest(description: &str) -> i64 {
     description.rsplit_once(FROM).and_then(|(_, oldest)| oldest.parse().ok()).unwrap_or(i64::MAX)
 }
 
-/// How often a step is tried that loses against services at work, each time after up to a second, and the pause before the next.
+/// How often a step is tried that loses against services at work, and the pause before the next time.
 const MAX_ATTEMPTS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(200);
+/// An index over many rows takes long; but who waits for a table keeps all others of it waiting.
+const PATIENT: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'";
 
 /// The way out of every mismatch.
 const NEWER: &str = "the database was migrated by a newer version of offpeak: use that version or restore a backup";
@@ -64,6 +66,7 @@ impl SqlStore {
     async fn migrate_beside_services(&self, pool: &PgPool) -> Result<(), MigrateError> {
         // The lock that keeps other migrations away is this connection's, and goes with it.
         let mut connection = pool.acquire().await?.detach();
+        sqlx::raw_sql(PATIENT).execute(&mut connection).await?;
         let mut attempt = 1;
         loop {
             match migrator(self).run(&mut connection).await {

@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_written_as_the_request_was_and_never_too_large() {
-        let errors = vec![mistake("/input", "ä".repeat(1 << 20)); 1_000];
+        let errors = vec![mistake("/input", "ä".repeat(20 << 10)); 1_000];
         let problem = Problem::with_errors(Code::InvalidJob, errors);
         let told = asked("a", None).refused(JobSpec::KIND, problem.clone()).unwrap();
         assert_eq!((told.kind.as_str(), told.content_type.as_str()), ("offpeak.job.rejected.v1", PROBLEM_JSON));
