@@ -1,7 +1,9 @@
 //! What customers ask about their jobs, and do to them.
 
 use async_trait::async_trait;
-use ports::store::{AppExperience, JobReport, JobWish, NumberedOutput, OutboxMessage, RequestStore, StoreError, WaitFacts};
+use ports::store::{
+    AppExperience, JobReport, NumberedOutput, OutboxMessage, RequestStore, ResultsRelease, StoreError, WaitFacts,
+};
 use protocol::job::JobState;
 use protocol::{CustomerName, Digest, JobId, Micros};
 
@@ -40,7 +42,7 @@ impl RequestStore for SqlStore {
         attempt!("read numbered outputs", self.try_numbered_outputs(job, part))
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, StoreError> {
+    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
         attempt!("release results", self.try_release_results(customer, job, now))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ports::store::JobWish;
+use ports::store::ResultsRelease;
 use protocol::job::JobState;
 use protocol::{CustomerName, JobId, Micros};
 
@@ -73,11 +73,16 @@ impl SqlStore {
     }
 
     /// Drops the outputs of a customer's ended job: nobody reads them any more, and as many as one call may delete are deleted.
-    pub(crate) async fn try_release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, Fault> {
+    pub(crate) async fn try_release_results(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        now: Micros,
+    ) -> Result<ResultsRelease, Fault> {
         let mut tx = self.write().await?;
         match own_state(&mut tx, customer, job).await? {
-            None => return Ok(JobWish::Unknown),
-            Some(JobState::Running) => return Ok(JobWish::Running),
+            None => return Ok(ResultsRelease::Unknown),
+            Some(JobState::Running) => return Ok(ResultsRelease::Running),
             Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {}
         }
         let sql = "UPDATE jobs SET results_gone_at = $2, dropping = 1 WHERE id = $1 AND results_gone_at IS NULL";
@@ -87,7 +92,7 @@ impl SqlStore {
             let mut batches = MAX_BATCHES;
             self.delete_outputs(job, &mut batches).await?;
         }
-        Ok(JobWish::Done)
+        Ok(ResultsRelease::Done)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A `RabbitMQ` node of our own, with a vhost and the shipped policies for each test.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use protocol::PoolName;
 use protocol::address::{WORK_EXCHANGE, work_key, work_queue};
 use testkit::broker_contract::{FRAIL, FRAIL_DELIVERIES, Grid, PLAIN, PLAIN_LANES, SHARDS, SMALL, SMALL_MESSAGES};
 use testkit::servers::RabbitMq;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::RwLock;
 
 /// Generous: only a crowded machine needs it.
@@ -150,4 +153,14 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{what} did not become true");
+}
+
+/// The next frame of a connection, whole: seven octets of head, the payload, and the octet that ends it.
+pub(crate) async fn frame_of(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 7];
+    from.read_exact(&mut frame).await?;
+    let size = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
+    frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
+    from.read_exact(&mut frame[7..]).await?;
+    Ok(frame)
 }

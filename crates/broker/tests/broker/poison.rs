@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::node::{NODE, PATIENCE, Vhost, put};
+use crate::node::{NODE, PATIENCE, Vhost, frame_of, put};
 
 /// What a proxy writes over with bytes that are in no text.
 const POISON: &str = "poison";
@@ -33,12 +33,7 @@ async fn spoil(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()
     from.read_exact(&mut greeting).await?;
     to.write_all(&greeting).await?;
     loop {
-        let mut frame = vec![0; 7];
-        from.read_exact(&mut frame).await?;
-        let size = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
-        // The payload, and the octet that ends the frame.
-        frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
-        from.read_exact(&mut frame[7..]).await?;
+        let mut frame = frame_of(&mut from).await?;
         let at = frame.windows(POISON.len()).position(|window| window == POISON.as_bytes());
         // Type 2 is a content header (AMQP 0-9-1, section 2.3.5).
         if let (2, Some(at)) = (frame[0], at) {

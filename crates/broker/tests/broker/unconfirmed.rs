@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use broker::{RabbitBroker, RabbitSettings};
 use ports::broker::{Broker, Confirm, Verdict};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::node::{NODE, PATIENCE, Vhost, plain, work};
+use crate::node::{NODE, PATIENCE, Vhost, frame_of, plain, work};
 
 /// Which channel's confirms are kept back: the first that has one, as channel and one more.
 #[derive(Default)]
@@ -37,12 +37,7 @@ impl Deaf {
 /// Carries frames from the broker, but for those that are swallowed.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, deaf: Arc<Deaf>) -> io::Result<()> {
     loop {
-        let mut frame = vec![0; 7];
-        from.read_exact(&mut frame).await?;
-        let size = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
-        // The payload, and the octet that ends the frame.
-        frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
-        from.read_exact(&mut frame[7..]).await?;
+        let frame = frame_of(&mut from).await?;
         if !deaf.swallows(&frame) {
             to.write_all(&frame).await?;
         }

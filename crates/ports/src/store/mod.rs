@@ -17,7 +17,7 @@ pub use blobs::BlobStore;
 pub use customers::{CustomerStore, CustomerUse};
 pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueReplica, JobProgress, NewUnit};
 pub use report::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, UnitCounts, UsageFilter};
-pub use requests::{AppExperience, JobWish, NumberedOutput, RequestStore, WaitFacts};
+pub use requests::{AppExperience, NumberedOutput, RequestStore, ResultsRelease, WaitFacts};
 pub use settlement::{
     Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxMessage, ReplicaEnd, ReplicaFacts, ReplicaState, Settle,
     Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Unsent, Vote,

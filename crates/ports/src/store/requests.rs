@@ -9,7 +9,7 @@ use super::{JobReport, JobSums, OutboxMessage, StoreError};
 
 /// What became of a wish to give a job's outputs up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobWish {
+pub enum ResultsRelease {
     /// They are given up, now or before.
     Done,
     /// The job has not ended, and keeps them.
@@ -108,7 +108,7 @@ pub trait RequestStore: Send + Sync {
 
     /// Drops the outputs of a customer's job that has ended. Rows that are more than one call may delete go with
     /// [`expire_results`](super::SettlementStore::expire_results).
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, StoreError>;
+    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError>;
 
     /// Writes several replies in one transaction.
     async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError>;

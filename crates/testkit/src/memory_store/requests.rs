@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ports::store::{
-    AppExperience, JobReport, JobWish, NumberedOutput, OutboxMessage, ReplicaState, RequestStore, StoreError, UnitState,
+    AppExperience, JobReport, NumberedOutput, OutboxMessage, ReplicaState, RequestStore, ResultsRelease, StoreError, UnitState,
     WaitFacts,
 };
 use protocol::job::JobState;
@@ -64,7 +64,7 @@ impl RequestStore for MemoryStore {
         self.run("read numbered outputs", |state| state.numbered_outputs(job, part))
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, StoreError> {
+    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
         self.run("release results", |state| Ok(state.release_results(customer, job, now)))
     }
 
@@ -152,13 +152,13 @@ impl State {
         u32::try_from(old.len()).unwrap_or(u32::MAX)
     }
 
-    fn release_results(&mut self, customer: &CustomerName, job: JobId, now: Micros) -> JobWish {
-        let Some(job) = self.own_job(customer, job) else { return JobWish::Unknown };
+    fn release_results(&mut self, customer: &CustomerName, job: JobId, now: Micros) -> ResultsRelease {
+        let Some(job) = self.own_job(customer, job) else { return ResultsRelease::Unknown };
         match job.state {
-            JobState::Running => JobWish::Running,
+            JobState::Running => ResultsRelease::Running,
             JobState::Completed | JobState::Cancelled | JobState::Expired => {
                 job.drop_results(now);
-                JobWish::Done
+                ResultsRelease::Done
             }
         }
     }

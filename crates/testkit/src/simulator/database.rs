@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use ports::Store;
 use ports::store::{
     Admission, AdmissionStore, AppExperience, AppRecord, Assemble, AssemblyView, BlobStore, ClaimedJob, CustomerTotals, Dispatch,
-    DispatchStore, DueReplica, FailedItem, JobReport, JobWish, NewJob, NumberedOutput, Outbox, OutboxMessage, OutputPage,
-    ReportStore, RequestStore, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter, WaitFacts,
+    DispatchStore, DueReplica, FailedItem, JobReport, NewJob, NumberedOutput, Outbox, OutboxMessage, OutputPage, ReportStore,
+    RequestStore, ResultsRelease, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter, WaitFacts,
 };
 use protocol::job::JobState;
 use protocol::state::{ReplicaState, UnitState};
@@ -226,7 +226,7 @@ impl RequestStore for Database {
         self.perform("read numbered outputs", self.inner.numbered_outputs(job, part)).await
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<JobWish, StoreError> {
+    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
         self.perform("release results", self.inner.release_results(customer, job, now)).await
     }
 

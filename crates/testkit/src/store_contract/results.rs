@@ -1,7 +1,7 @@
 //! Results: parts by their numbers, what waits unsent, and outputs that are released or expire.
 
 use ports::store::{
-    Assembly, AssemblyView, JobWish, NumberedOutput, OutboxMessage, Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
+    Assembly, AssemblyView, NumberedOutput, OutboxMessage, ResultsRelease, Settlement, StageStep, UnitEnd, UnitSettled, UnitState,
 };
 use protocol::frame::{self, ResultFrame};
 use protocol::job::JobState;
@@ -145,15 +145,15 @@ pub async fn results_are_released(world: World) {
     world.settle(&[units[0].replica(0), units[1].replica(0)], settlement).await;
     world.settle_valid(&units[2..]).await;
     let release = async |name, now| world.store.release_results(&customer(name), job, now).await.unwrap();
-    assert_eq!(release("acme", at(5)).await, JobWish::Running);
+    assert_eq!(release("acme", at(5)).await, ResultsRelease::Running);
     assemble_numbered(&world, job, end(JobState::Completed)).await;
-    assert_eq!(release("other", at(5)).await, JobWish::Unknown);
+    assert_eq!(release("other", at(5)).await, ResultsRelease::Unknown);
     assert_eq!(
         (world.store.outputs(job, 0).await.unwrap().len(), world.store.failed_items(job, 0, 99).await.unwrap().len()),
         (3, 11)
     );
     for later in [6, 7] {
-        assert_eq!(release("acme", at(later)).await, JobWish::Done);
+        assert_eq!(release("acme", at(later)).await, ResultsRelease::Done);
         let report = world.store.job(job).await.unwrap().unwrap();
         assert_eq!((report.results_gone_at, report.items.submitted, report.parts), (Some(at(6)), 0, 3));
     }
@@ -163,7 +163,7 @@ pub async fn results_are_released(world: World) {
     assert_eq!(failed.iter().map(|failed| failed.item).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     assert_eq!(world.store.usage(&ports::store::UsageFilter::default(), 0, 10).await.unwrap().len(), 2);
     assert_eq!(world.store.expire_results(Micros(i64::MAX), at(8), 10).await.unwrap(), 0, "nothing of it is left");
-    assert_eq!(world.store.release_results(&world.customer, no_job(), NOW).await.unwrap(), JobWish::Unknown);
+    assert_eq!(world.store.release_results(&world.customer, no_job(), NOW).await.unwrap(), ResultsRelease::Unknown);
 }
 
 /// Outputs of jobs that ended before a time are dropped, the longest ended first; those of running jobs never are.

@@ -1,6 +1,6 @@
 //! Results: sent again from any part on, until their customer releases them or their time is over.
 
-use ports::store::{JobReport, JobWish, OutboxMessage, OutputPage, StoreError};
+use ports::store::{JobReport, OutboxMessage, OutputPage, ResultsRelease, StoreError};
 use protocol::JobId;
 use protocol::frame::FrameError;
 use protocol::job::Delivery;
@@ -127,8 +127,10 @@ impl Parts {
 pub(super) async fn release(producer: &Producer, asked: &Asked, request: &ReleaseResults) -> Result<Answer, Refusal> {
     let job = request.job;
     match producer.store.release_results(&asked.customer, job, producer.clock.now()).await? {
-        JobWish::Done => Ok(vec![asked.answer(&ResultsReleased { job })?]),
-        JobWish::Running => Err(Refusal::invalid("/job", format!("job {job} has not ended: wait for its end, or cancel it"))),
-        JobWish::Unknown => Err(no_such_job(asked, job)),
+        ResultsRelease::Done => Ok(vec![asked.answer(&ResultsReleased { job })?]),
+        ResultsRelease::Running => {
+            Err(Refusal::invalid("/job", format!("job {job} has not ended: wait for its end, or cancel it")))
+        }
+        ResultsRelease::Unknown => Err(no_such_job(asked, job)),
     }
 }
