@@ -44,7 +44,7 @@ impl Table {
         for Row { fault, lost, duplicated, recoveries } in &self.rows {
             let mut sorted = recoveries.clone();
             sorted.sort();
-            let (middle, max) = (sorted[sorted.len() / 2].as_secs_f64(), sorted[sorted.len() - 1].as_secs_f64());
+            let (middle, max) = (sorted[(sorted.len() - 1) / 2].as_secs_f64(), sorted[sorted.len() - 1].as_secs_f64());
             let rounds = sorted.len();
             writeln!(text, "| {fault} | {rounds} | {lost} | {duplicated} | {middle:.1} | {max:.1} |").expect("a text");
         }

@@ -36,17 +36,24 @@ fn workers_unit_sizes_broker_and_database_do_not_show() {
         let body = body.replace("MONTE_CARLO", MONTE_CARLO);
         let body = body.replace("EXAMPLE", &root().join("examples").join(app).display().to_string());
         let mut seen: Vec<(String, Sums)> = Vec::new();
-        for (workers, max_items, real) in [("1", 1, false), ("4", 3, false), ("4", 1_000, false), ("2", 5, true)] {
+        for (workers, max_items, servers) in
+            [("1", 1, [false, false]), ("4", 3, [false, true]), ("4", 1_000, [true, false]), ("2", 5, [true, true])]
+        {
             let file = job(folder.path(), app, app, &format!("{body}[unit]\nmax_items = {max_items}\n"));
             let mut args = vec!["run".to_owned(), file.display().to_string(), "--json".to_owned()];
             args.extend(["--workers".to_owned(), workers.to_owned(), "--out".to_owned(), "out".to_owned()]);
-            if real {
-                let (amqp, database) = (servers::rabbitmq().vhost(app), servers::postgres().fresh_database());
-                args.extend(["--amqp".to_owned(), amqp, "--database".to_owned(), database]);
+            if servers[0] {
+                args.extend(["--amqp".to_owned(), servers::rabbitmq().vhost(app)]);
+            }
+            if servers[1] {
+                args.extend(["--database".to_owned(), servers::postgres().fresh_database()]);
             }
             let done = offpeak(folder.path(), &args);
             assert_eq!(done.code, Some(0), "{app}, {args:?}: {done:?}");
-            seen.push((format!("{workers} workers, units of {max_items}, real servers {real}"), sums(&done.json())));
+            seen.push((
+                format!("{workers} workers, units of {max_items}, RabbitMQ and PostgreSQL: {servers:?}"),
+                sums(&done.json()),
+            ));
         }
         for (how, sums) in &seen {
             assert_eq!(sums, &seen[0].1, "{app}: {how} differs from {}", seen[0].0);
@@ -62,7 +69,8 @@ fn a_quorum_of_two_computes_twice_and_bills_once() {
     let done = offpeak(folder.path(), &args);
     assert_eq!(done.code, Some(0), "{done:?}");
     let summary = done.json();
-    assert_eq!(summary["replicas"].as_u64(), summary["units"].as_u64().map(|units| units * 2), "{summary}");
+    // More only if the machine is so busy that one is given up for lost.
+    assert!(summary["replicas"].as_u64() >= summary["units"].as_u64().map(|units| units * 2), "{summary}");
     let usage = offpeak(folder.path(), ["usage", "--data", "data", "--format", "csv"]);
     assert_eq!(usage.code, Some(0), "{usage:?}");
     assert_eq!(Some(billed_units(&usage.stdout)), summary["units"].as_u64(), "{}", usage.stdout);

@@ -85,7 +85,7 @@ fn until_listed(services: &Services, filters: &[&str], enough: impl Fn(&[Value])
     wait_for(look).unwrap_or_else(|| panic!("only {:?}", listed(services, filters)))
 }
 
-fn metric(service: &Running, line: &str) -> u64 {
+pub(crate) fn metric(service: &Running, line: &str) -> u64 {
     let metrics = service.get("/metrics");
     let value = metrics.lines().find_map(|found| found.strip_prefix(line));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
@@ -272,7 +272,7 @@ fn a_long_list_is_read_in_little_memory_and_may_be_killed() {
     wait_for(|| (killed.stdout().lines().count() > 500).then_some(())).expect("some are listed");
     killed.kill9();
     let queue = Origin::Outcomes.queue();
-    wait_for(|| (usize::try_from(meddler.ready(&queue)) == Ok(LETTERS)).then_some(())).expect("all are back");
+    wait_for(|| usize::try_from(meddler.ready(&queue)).ok().filter(|ready| *ready >= LETTERS)).expect("all are back");
 
     let mut whole = services.begin(&list);
     let mut peak = 0;
@@ -290,24 +290,26 @@ fn a_long_list_is_read_in_little_memory_and_may_be_killed() {
     let again: Vec<String> = listed(&services, &list[2..6]).iter().filter_map(|l| l["id"].as_str().map(str::to_owned)).collect();
     assert!(again == seen, "an ended list changes no order");
     seen.sort();
+    // The broker may have one twice whose confirm was late.
+    seen.dedup();
     assert!(seen == names, "{} of {LETTERS} letters", seen.len());
 }
 
-/// A worker dies under the last unit: the others are valid, its items fail and say why.
+/// A worker dies under the first unit, which is waited for longest: the others are valid, its items fail and say why.
 fn a_deadly_unit(name: &str, policy: Option<&str>, settings: &[(&str, &str)], cause: &str) -> Value {
     let folder = tempfile::tempdir().expect("a folder");
     let services = Services::new(folder.path(), name);
     if let Some(policy) = policy {
         servers::rabbitmq().set_policy(&services.amqp, "frail", policy);
     }
-    // Two slots: the deadly unit holds one, and may come before others.
+    // Two slots: the deadly unit holds one, and comes before others.
     let settings = [ONE_LANE.as_slice(), &[("OFFPEAK__WORKER__SLOTS", "2")], settings].concat();
     let start = |kind| services.start(kind, &settings);
     let others = ["producer", "aggregator"].map(start);
     let mut worker = start("worker");
     others.iter().chain([&worker]).for_each(Running::ready);
-    // Item 5 is the MessagePack byte 05, behind the frame's count and length.
-    let app = tiny_app("(if (i32.eq (i32.load8_u (i32.const 1032)) (i32.const 5)) (then (loop br 0)))");
+    // Item 0 is the MessagePack byte 00, behind the frame's count and length.
+    let app = tiny_app("(if (i32.eqz (i32.load8_u (i32.const 1032))) (then (loop br 0)))");
     let app = module(folder.path(), "deadly", &app);
     let rest = "max_failures = 0\n[input]\nrange = [0, 6]\n[unit]\nmax_items = 1\n[limits]\nfuel_per_item = 1000000000000000\n";
     let file = job(folder.path(), "deadly", &app, rest).display().to_string();
@@ -328,7 +330,7 @@ fn a_deadly_unit(name: &str, policy: Option<&str>, settings: &[(&str, &str)], ca
     let summary = result.json();
     assert_eq!((&summary["items_succeeded"], &summary["items_failed"]), (&Value::from(5), &Value::from(1)), "{summary}");
     let failure = &summary["failures"][0];
-    assert_eq!(failure["item"], 5, "{summary}");
+    assert_eq!(failure["item"], 0, "{summary}");
     let reason = failure["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("the unit is dead") && reason.contains(cause), "{summary}");
     let mut parked = until_listed(&services, &["--job", &id], |letters| !letters.is_empty());
@@ -340,7 +342,7 @@ fn a_deadly_unit(name: &str, policy: Option<&str>, settings: &[(&str, &str)], ca
 fn a_unit_that_kills_its_workers_is_given_up_by_a_worker() {
     let letter = a_deadly_unit("deadly", None, &[("OFFPEAK__WORKER__MAX_DELIVERIES", "2")], "delivered 2 times");
     assert_eq!((letter["parked_by"].as_str(), letter["attempts"].as_u64()), (Some("service"), Some(3)), "{letter}");
-    assert_eq!((letter["customer"].as_str(), letter["unit"].as_u64()), (Some("local"), Some(5)), "{letter}");
+    assert_eq!((letter["customer"].as_str(), letter["unit"].as_u64()), (Some("local"), Some(0)), "{letter}");
 }
 
 #[test]

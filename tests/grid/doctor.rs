@@ -98,8 +98,8 @@ fn settings(folder: &Path, name: &str, text: &str) -> String {
 fn a_healthy_grid_is_well_and_each_fault_is_named_with_its_cure() {
     let mut ward = Ward::healthy();
     ward.assert_well(&[]);
-    let well = ward.doctor(&[]);
-    assert_eq!(well.code, Some(0), "{well:?}");
+    // Any answer may be late on a busy machine.
+    let well = wait_for(|| Some(ward.doctor(&[])).filter(|well| well.code == Some(0))).expect("well");
     assert!(well.stdout.ends_with("\nall well\n"), "{well:?}");
 
     broker_faults(&ward);
@@ -122,8 +122,8 @@ fn a_healthy_grid_is_well_and_each_fault_is_named_with_its_cure() {
 }
 
 fn broker_faults(ward: &Ward) {
-    let without = ward.services.offpeak(&["doctor"]);
-    assert_eq!(without.code, Some(1), "{without:?}");
+    let without = || Some(ward.services.offpeak(&["doctor"])).filter(|without| without.code == Some(1));
+    let without = wait_for(without).expect("nothing but warnings");
     assert!(without.stdout.contains("-> name it with --management"), "{without:?}");
 
     ward.api("DELETE", "/api/policies/%2f/offpeak-fetch", "");

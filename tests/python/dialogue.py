@@ -6,7 +6,8 @@
         reply = acme.ask("job.list", {"limit": 5})           # the first answer, checked against docs/contract
         job = acme.submit({...})                             # the job's id; acme.until(job.asked, "job.completed")
 
-Every reply that is read is validated: schema, properties, the trace of its request, and no message_id for two bodies.
+Every reply that is read is validated: schema, properties, the trace of its request, and no message_id for two bodies. One that
+comes again, as delivery at least once may bring it, is dropped by its message_id, as the guide tells customers to.
 """
 
 import base64
@@ -206,9 +207,10 @@ class Customer:
             return False
         value = contract.validate_reply(properties, body)
         asked = properties.correlation_id
+        known = properties.message_id in self.seen
         self.check(properties, body, asked)
-        reply = Reply(properties.type, value, properties)
-        self.waiting.setdefault(asked, []).append(reply)
+        if not known:
+            self.waiting.setdefault(asked, []).append(Reply(properties.type, value, properties))
         self.channel.basic_ack(method.delivery_tag)
         return True
 
@@ -255,9 +257,9 @@ class Customer:
         return replies[-1].body, parts
 
     def outputs(self, parts):
-        """The results in these parts, which must follow each other: (succeeded, bytes) of each item."""
+        """The results in these parts, which by number must follow each other: (succeeded, bytes) of each item."""
         found = []
-        for part in parts:
+        for part in sorted(parts, key=lambda part: part["part"]):
             if part["first"] != len(found):
                 raise AssertionError(f"part {part['part']} begins at item {part['first']}, not {len(found)}")
             found += entries(self.read_bytes(part["output"]))

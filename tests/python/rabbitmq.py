@@ -19,6 +19,9 @@ DEPLOY = ROOT / "deploy/rabbitmq"
 # The scripts behind the wrappers in sbin, which change the user and the folders.
 SCRIPTS = [pathlib.Path("/usr/lib/rabbitmq/bin"), pathlib.Path("/opt/rabbitmq/sbin")]
 
+# A port that was free may be another's a moment later.
+START_TRIES = 3
+
 # A node starts in about 5 s on an idle machine; a crowded one takes its time.
 PATIENCE_S = 300
 
@@ -69,16 +72,19 @@ class Node:
     """A node; `definitions` is called with the folder to write them into."""
 
     def __init__(self, definitions):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="offpeak-rabbitmq-"))
-        self.processes = []
         scripts = [folder for folder in SCRIPTS if (folder / "rabbitmq-server").exists()]
         if not scripts:
             raise AssertionError("RabbitMQ is not installed: run `make setup`")
-        self.scripts = scripts[0]
+        self.scripts, self.definitions = scripts[0], definitions
+
+    def prepare(self):
+        """A folder with all that a node reads, and ports."""
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="offpeak-rabbitmq-"))
+        self.processes = []
         self.amqp, self.management, self.prometheus, distribution, self.epmd = free_ports(5)
         read = self.folder / "definitions.d"
         read.mkdir()
-        definitions(read)
+        self.definitions(read)
         shutil.copy(DEPLOY / "rabbitmq.conf", self.folder / "rabbitmq.conf")
         shutil.copy(DEPLOY / "enabled_plugins", self.folder / "enabled_plugins")
         conf_d = self.folder / "conf.d"
@@ -111,17 +117,21 @@ class Node:
         }
 
     def __enter__(self):
-        try:
-            self.start("epmd", ["epmd", "-address", "127.0.0.1"])
-            wait_for("epmd", lambda: accepts(self.epmd))
-            node = self.start("rabbitmq-server", [str(self.scripts / "rabbitmq-server")])
-            wait_for("RabbitMQ", lambda: node.poll() is not None or self.serves())
-            if node.poll() is not None:
-                raise AssertionError(f"RabbitMQ did not start:\n{self.console()[-3000:]}")
-        except BaseException:
+        for left in reversed(range(START_TRIES)):
+            self.prepare()
+            try:
+                self.start("epmd", ["epmd", "-address", "127.0.0.1"])
+                wait_for("epmd", lambda: accepts(self.epmd))
+                node = self.start("rabbitmq-server", [str(self.scripts / "rabbitmq-server")])
+                wait_for("RabbitMQ", lambda: node.poll() is not None or self.serves())
+                if node.poll() is None:
+                    return self
+                if not left:
+                    raise AssertionError(f"RabbitMQ did not start:\n{self.console()[-3000:]}")
+            except BaseException:
+                self.close()
+                raise
             self.close()
-            raise
-        return self
 
     def __exit__(self, *_error):
         self.close()

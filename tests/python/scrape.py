@@ -237,8 +237,9 @@ class Grid:
             "in time": self.submit(keys='deadline = "1h"'),
             "two agree": self.submit(keys="quorum = 2", customer="globex"),
             "failing": self.submit(items=8, tables="[limits]\nfuel_per_item = 1000\n"),
-            "late": self.submit(items=100_000, paths=4096, keys="deadline = 1"),
-            "cancelled": self.submit(items=100_000, paths=4096),
+            # Units long enough that some compute when their job ends.
+            "late": self.submit(items=100_000, paths=65_536, keys="deadline = 1"),
+            "cancelled": self.submit(items=100_000, paths=65_536),
         }
         # The command reads a bounded part of a customer's unread replies, so the refused one is of a customer with none.
         self.submit(keys='pool = "nowhere"', customer="initech", codes=(2,))

@@ -13,8 +13,8 @@ import chart
 import kubelet
 import scrape
 
-# One item of a second or two: a unit that is still computed when its worker is told to end.
-LONG_PATHS = 600_000
+# One item of some seconds: a unit that is still computed when its worker is told to end.
+LONG_PATHS = 3_000_000
 NUMBERS = chart.ROOT / "examples" / "c-sum" / "numbers.txt"
 
 

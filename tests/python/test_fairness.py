@@ -72,8 +72,9 @@ class Fairness(unittest.TestCase):
         # The mean moves from one look to the next, and leaps when a unit is held up.
         def bounded():
             mean_us = self.mean_us(job)
-            [lane] = [lane for lane in long.get("job.explain", {"job": job.id})["lanes"] if lane["workers"]]
-            return lane["ready"] <= 1.2 * READY_US / mean_us + 2
+            # A queue that is slow to answer is said to be empty and unread.
+            lanes = [lane for lane in long.get("job.explain", {"job": job.id})["lanes"] if lane["workers"]]
+            return len(lanes) == 1 and lanes[0]["ready"] <= 1.2 * READY_US / mean_us + 2
 
         for _ in range(LOOKS):
             scrape.wait_for("the lane within its bound", bounded)
@@ -92,13 +93,14 @@ class Fairness(unittest.TestCase):
             f" and not_before >= {first} and not_before < {last}"
         )
         self.assertLessEqual(int(between), 10 + TURN)
-        # No unit of the long job that came to the lane after the ten is done before them: one worker has one order.
+        # No unit of the long job that came to the lane after the ten is done before them but the next, which the one worker may
+        # take together with the last of them.
         [[overtaken]] = self.grid.sql(
             "select count(*) from ledger l join replicas r on r.job = l.job and r.unit = l.unit and r.replica = 0"
             f" where l.job = {others} and r.not_before > {last}"
             f" and l.recorded_at < (select max(recorded_at) from ledger where job = {whose})"
         )
-        self.assertEqual(int(overtaken), 0)
+        self.assertLessEqual(int(overtaken), 1)
 
     def mean_us(self, job):
         """How long a job's units compute."""

@@ -25,7 +25,7 @@ class Isolation(unittest.TestCase, Attempts):
         cls.queues = [queue["name"] for queue in cls.broker.api("queues/%2f?disable_stats=true")]
 
     def setUp(self):
-        self.producer = self.broker.channel("offpeak-producer")
+        self.admin = self.broker.channel("admin")
         self.addCleanup(self.close_all)
 
     def close_all(self):
@@ -42,7 +42,7 @@ class Isolation(unittest.TestCase, Attempts):
         found = []
 
         def got():
-            method, properties, body = self.producer.basic_get(queue, auto_ack=True)
+            method, properties, body = self.admin.basic_get(queue, auto_ack=True)
             if method:
                 found.append((method, properties, body))
             return bool(method)
@@ -66,13 +66,13 @@ class Isolation(unittest.TestCase, Attempts):
         ann.basic_publish("offpeak.submit", "ann", b"job", properties, mandatory=True)
         method, properties, body = self.take("offpeak.submit")
         self.assertEqual((method.routing_key, properties.user_id, body), ("ann", "ann", b"job"))
-        self.producer.basic_publish("offpeak.customer", "ann", b"reply", mandatory=True)
+        self.admin.basic_publish("offpeak.customer", "ann", b"reply", mandatory=True)
         for _method, _properties, body in ann.consume("offpeak.customer.ann.results", auto_ack=True, inactivity_timeout=60):
             self.assertEqual(body, b"reply")
             break
 
     def test_a_customer_reads_no_queue_but_its_own(self):
-        self.producer.basic_publish("offpeak.customer", "bob", b"bob's", mandatory=True)
+        self.admin.basic_publish("offpeak.customer", "bob", b"bob's", mandatory=True)
         ann = self.ann()
         for queue in self.queues:
             if queue == "offpeak.customer.ann.results":
@@ -106,7 +106,7 @@ class Isolation(unittest.TestCase, Attempts):
                 continue
             method, _properties, body = self.take("offpeak.submit")
             self.assertEqual((method.routing_key, body), ("ann", header.encode()))
-            self.assertEqual(self.producer.basic_get("offpeak.submit", auto_ack=True)[0], None, "once")
+            self.assertEqual(self.admin.basic_get("offpeak.submit", auto_ack=True)[0], None, "once")
 
     def test_a_customer_publishes_to_no_exchange_of_the_grid_or_the_broker(self):
         ann = self.ann()
@@ -156,7 +156,7 @@ class Isolation(unittest.TestCase, Attempts):
     def test_a_customer_may_empty_its_own_queue_and_count_others(self):
         """Not all can be refused: what the documents say of it."""
         ann = self.ann()
-        self.producer.basic_publish("offpeak.customer", "ann", b"x", mandatory=True)
+        self.admin.basic_publish("offpeak.customer", "ann", b"x", mandatory=True)
         self.assertEqual(ann.queue_purge("offpeak.customer.ann.results").method.message_count, 1)
         # RabbitMQ asks for no right to ask whether a queue is there, and how much is in it.
         ann.queue_declare("offpeak.customer.bob.results", passive=True)
@@ -211,7 +211,7 @@ class Isolation(unittest.TestCase, Attempts):
         worker.basic_publish("offpeak.outcomes", "0", b"outcome", mandatory=True)
         worker.basic_publish("offpeak.fetch", "host-1", b"request", mandatory=True)
         for queue in ["offpeak.outcomes.0", "offpeak.fetch"]:
-            self.assertEqual(self.producer.queue_purge(queue).method.message_count, 1, queue)
+            self.assertEqual(self.admin.queue_purge(queue).method.message_count, 1, queue)
         for exchange in self.exchanges:
             if exchange in ("offpeak.outcomes", "offpeak.fetch"):
                 continue
@@ -254,7 +254,7 @@ class Isolation(unittest.TestCase, Attempts):
         )
         try:
             unreadable = pika.BasicProperties(message_id="bad", type="offpeak.work.v1", content_type="application/msgpack")
-            self.producer.basic_publish("offpeak.work", "open.0", b"rubbish", unreadable, mandatory=True)
+            self.admin.basic_publish("offpeak.work", "open.0", b"rubbish", unreadable, mandatory=True)
             _method, properties, body = self.take("offpeak.dead.work")
             self.assertEqual((body, properties.headers["x-first-death-reason"]), (b"rubbish", "rejected"))
             self.assertEqual(properties.headers["x-first-death-queue"], "offpeak.work.open.0")
@@ -264,7 +264,21 @@ class Isolation(unittest.TestCase, Attempts):
         finally:
             self.assertEqual(rabbitmq.stop(process), 0, log.read_text())
 
-    # --- the aggregator and operators
+    # --- the producer, the aggregator and operators
+
+    def test_a_producer_reads_no_results_and_reports_none(self):
+        producer, user = self.broker.channel("offpeak-producer"), "offpeak-producer"
+        producer.basic_publish("offpeak.work", "open.0", b"unit", mandatory=True)
+        # What waits in a lane without workers it moves.
+        self.assertEqual(producer.basic_get("offpeak.work.open.0", auto_ack=True)[2], b"unit")
+        for exchange in ["offpeak.outcomes", "offpeak.customer", "offpeak.control", "amq.default"]:
+            name = "" if exchange == "amq.default" else exchange
+            producer = self.no_access(
+                producer, "exchange", exchange, user, lambda open: open.basic_publish(name, "ann", b"x")
+            )
+        for queue in ["offpeak.customer.ann.results", "offpeak.outcomes.0", "offpeak.dead.submit"]:
+            producer = self.no_access(producer, "queue", queue, user, lambda open: open.basic_get(queue))
+
 
     def test_an_aggregator_dispatches_and_submits_nothing(self):
         aggregator, user = self.broker.channel("offpeak-aggregator"), "offpeak-aggregator"

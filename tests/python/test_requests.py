@@ -272,7 +272,7 @@ class Jobs(Case):
 
         def failing():
             answer = acme.get("job.explain", {"job": job.id})
-            return answer if answer["failures"] and answer["next_attempt_s"] else None
+            return answer if answer["failures"] and answer["next_attempt_s"] and answer["live_hosts"] else None
 
         answer = dialogue.scrape.wait_for("a failure and the wait after it", failing)
         [failure] = answer["failures"]
@@ -281,7 +281,6 @@ class Jobs(Case):
         codes = [reason["code"] for reason in answer["reasons"]]
         self.assertIn("backing-off", codes)
         self.assertIn("last-failure", codes)
-        self.assertGreaterEqual(answer["live_hosts"], 1)
         acme.send("job.cancel", {"job": job.id}, correlation_id=job.asked)
         acme.completed(job)
 
@@ -354,7 +353,10 @@ class Usage(Case):
     @in_both_forms()
     def test_a_report_is_the_ledger_row_by_row(self, acme):
         app = acme.upload(APPS / "monte-carlo/app.wasm")
-        month = datetime.datetime.now(datetime.UTC).strftime(MONTH)
+        now = datetime.datetime.now(datetime.UTC)
+        month = now.strftime(MONTH)
+        if (now + datetime.timedelta(minutes=10)).strftime(MONTH) != month:
+            self.skipTest("the month ends within ten minutes, and with it the period that the rows would be in")
         jobs = [acme.submit(blocks(app, items)) for items in (10, 21)]
         ends = {job.id: acme.completed(job)[0] for job in jobs}
         rows, after = [], None

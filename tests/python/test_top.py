@@ -49,6 +49,7 @@ class Terminal:
         ready, _, _ = select.select([self.master], [], [], 0.05)
         if ready:
             self.written += os.read(self.master, 65536)
+        return bool(ready)
 
     def wait_for(self, text, begin=0):
         end = time.monotonic() + PATIENCE_S
@@ -68,7 +69,9 @@ class Terminal:
                 self.process.kill()
                 raise AssertionError(f"it did not end: {self.written!r}")
             self.read()
-        self.read()
+        # What it wrote last may come in pieces.
+        while self.read():
+            pass
         return self.process.returncode
 
     def close(self):

@@ -89,10 +89,18 @@ pub fn services(pools: &[PoolName]) -> Vec<UserSpec> {
     users
 }
 
-/// Declares and writes all of the grid: it dispatches, answers requests for blobs, and parks.
+/// Declares all of the grid; it reads submissions, dispatches, moves what waits in a lane without workers, answers requests for
+/// blobs, and parks. To bind a queue it must write to that and read the exchange. It reads neither results nor outcomes nor dead
+/// letters, and writes no outcomes, replies and announcements.
 fn producer() -> UserSpec {
-    let all = || format!("^{}", escaped("offpeak."));
-    plain("producer", vec!["monitoring"], Rights { configure: all(), write: all(), read: all() })
+    let [submit, work, outcomes, fetch, worker, dead] =
+        [SUBMIT_EXCHANGE, WORK_EXCHANGE, OUTCOMES_EXCHANGE, FETCH_EXCHANGE, WORKER_EXCHANGE, DEAD_EXCHANGE].map(escaped);
+    let rights = Rights {
+        configure: format!("^{}", escaped("offpeak.")),
+        write: format!("^({submit}|{fetch}|{worker}|({work}|{dead})(\\..*)?|{outcomes}\\..*)$"),
+        read: format!("^({submit}|{fetch}|{outcomes}|{dead}|{work}(\\..*)?)$"),
+    };
+    plain("producer", vec!["monitoring"], rights)
 }
 
 /// Reads outcomes; writes replies, announcements and dead letters; declares customers' queues.

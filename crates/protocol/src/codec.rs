@@ -3,8 +3,8 @@
 mod encoding;
 mod values;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use encoding::decoded;
 
@@ -80,12 +80,14 @@ pub enum CodecError {
         extra: usize,
     },
     /// The bytes are no value of this shape.
-    #[error("{kind} body is not valid: {detail}")]
+    #[error("{kind} body is not valid{place}: {detail}", place = pointer.as_deref().filter(|at| !at.is_empty()).map_or(String::new(), |at| format!(" at {at}")))]
     Invalid {
         /// What was being decoded.
         kind: &'static str,
-        /// What is wrong, and at which field where the format tells.
+        /// What is wrong.
         detail: String,
+        /// The place, as a JSON pointer, where it is known; empty is the whole.
+        pointer: Option<String>,
     },
     /// A value that cannot be written in this format.
     #[error("{kind} cannot be encoded: {detail}")]
@@ -113,12 +115,43 @@ pub fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8], format: For
     check_size(bytes.len())?;
     if values::are_too_many(bytes, format) {
         let detail = format!("it has more than {} values: send items as the lines of a blob", values::MAX_VALUES);
-        return Err(CodecError::Invalid { kind, detail });
+        return Err(CodecError::Invalid { kind, detail, pointer: None });
     }
-    match format {
+    let decoded = match format {
         Format::MessagePack => decode_msgpack(kind, bytes),
         Format::Json => serde_json::from_slice(bytes).map_err(|e| json_error(kind, bytes, &e)),
-    }
+    };
+    decoded.map_err(|error| placed::<T>(error, bytes, format))
+}
+
+/// How deep a value may be nested whose mistake is looked for: each level takes stack.
+const MAX_DEPTH: usize = 128;
+
+/// An error with its place, which is looked for by a second reading: only that of what is wrong takes the time.
+fn placed<T: DeserializeOwned>(error: CodecError, bytes: &[u8], format: Format) -> CodecError {
+    let CodecError::Invalid { kind, detail, .. } = error else { return error };
+    let pointer = match format {
+        Format::MessagePack => {
+            let mut reader = rmp_serde::Deserializer::new(bytes);
+            reader.set_max_depth(MAX_DEPTH);
+            place_of::<T, _>(&mut reader, &detail)
+        }
+        Format::Json => place_of::<T, _>(&mut serde_json::Deserializer::from_slice(bytes), &detail),
+    };
+    CodecError::Invalid { kind, detail, pointer }
+}
+
+/// Where a value has that mistake.
+fn place_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D, detail: &str) -> Option<String> {
+    use serde_path_to_error::Segment;
+    let error =
+        serde_path_to_error::deserialize::<_, T>(deserializer).err().filter(|error| error.inner().to_string() == detail)?;
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(format!("/{index}")),
+        Segment::Map { key } | Segment::Enum { variant: key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+        Segment::Unknown => None,
+    };
+    error.path().iter().map(step).collect()
 }
 
 fn check_size(bytes: usize) -> Result<(), CodecError> {
@@ -130,7 +163,7 @@ fn decode_msgpack<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Resu
     let mut decoder = rmp_serde::Deserializer::new(&mut reader);
     let value = T::deserialize(&mut decoder).map_err(|e| {
         let detail = e.to_string();
-        if is_end(&e) { CodecError::Truncated { kind, detail } } else { CodecError::Invalid { kind, detail } }
+        if is_end(&e) { CodecError::Truncated { kind, detail } } else { CodecError::Invalid { kind, detail, pointer: None } }
     })?;
     let read = usize::try_from(reader.position()).unwrap_or(usize::MAX);
     match bytes.len().saturating_sub(read) {
@@ -154,7 +187,7 @@ fn json_error(kind: &'static str, bytes: &[u8], error: &serde_json::Error) -> Co
             CodecError::Trailing { kind, extra: bytes.len().saturating_sub(line_start + error.column() - 1) }
         }
         serde_json::error::Category::Syntax | serde_json::error::Category::Data | serde_json::error::Category::Io => {
-            CodecError::Invalid { kind, detail }
+            CodecError::Invalid { kind, detail, pointer: None }
         }
     }
 }
@@ -201,5 +234,40 @@ pub mod optional_base64_bytes {
     /// Reads them back.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
         Ok(Option::<Bytes>::deserialize(deserializer)?.map(|Bytes(bytes)| bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message as _;
+    use crate::job::JobSpec;
+
+    #[test]
+    fn a_mistake_is_told_with_its_place() {
+        let pointers = |body: &str| {
+            let value: serde_json::Value = serde_json::from_str(body).unwrap();
+            [
+                (body.as_bytes().to_vec(), Format::Json),
+                (encode("test", &value, Format::MessagePack).unwrap(), Format::MessagePack),
+            ]
+            .map(|(bytes, format)| match JobSpec::from_bytes(&bytes, format).unwrap_err() {
+                CodecError::Invalid { pointer, .. } => pointer,
+                other => panic!("{other}"),
+            })
+        };
+        let both = |pointer: &str| [Some(pointer.to_owned()), Some(pointer.to_owned())];
+        assert_eq!(pointers(r#"{"pool":"open","quorum":"two"}"#), both("/quorum"));
+        assert_eq!(pointers(r#"{"pool":"open","input":{"range":{"start":"x","end":2}}}"#), both("/input/range/start"));
+        assert_eq!(pointers(r#"{"pool":"open"}"#), both(""));
+        let text = JobSpec::from_bytes(b"{\"quorum\":\"two\"}", Format::Json).unwrap_err().to_string();
+        assert!(text.contains("is not valid at /quorum: "), "{text}");
+    }
+
+    #[test]
+    fn a_mistake_deep_inside_is_told_without_its_place() {
+        let deep = [vec![0x81, 0xa1, b'x'], vec![0x91; 1_000], vec![0xc1]].concat();
+        let error = JobSpec::from_bytes(&deep, Format::MessagePack).unwrap_err();
+        assert!(matches!(&error, CodecError::Invalid { pointer: None, .. }), "{error:?}");
     }
 }

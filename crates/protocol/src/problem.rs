@@ -276,6 +276,22 @@ impl Code {
     }
 }
 
+impl Code {
+    /// Seconds after which the same may succeed where only others know when: a job must end, a machine must have time, a blob
+    /// must be deleted.
+    const fn usual_pause_s(self) -> Option<u64> {
+        if matches!(self, Self::TooManyJobs) {
+            Some(5)
+        } else if matches!(self, Self::PublisherUnavailable) {
+            Some(10)
+        } else if matches!(self, Self::StorageFull) {
+            Some(60)
+        } else {
+            None
+        }
+    }
+}
+
 impl Problem {
     /// A problem of that code; the type URI follows from it.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
@@ -289,7 +305,7 @@ impl Problem {
             retryable: about.retryable,
             errors: Vec::new(),
             limit: None,
-            retry_after_s: None,
+            retry_after_s: code.usual_pause_s(),
         }
     }
 
@@ -303,7 +319,7 @@ impl Problem {
     /// The same with the limit that was exceeded, and when to try again.
     #[must_use]
     pub fn over(code: Code, limit: u64, retry_after_s: Option<u64>, detail: impl Into<String>) -> Self {
-        Self { limit: Some(limit), retry_after_s, ..Self::new(code, detail) }
+        Self { limit: Some(limit), retry_after_s: retry_after_s.or(code.usual_pause_s()), ..Self::new(code, detail) }
     }
 }
 

@@ -8,6 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::scope::{Ended, Reason, Scope, ScopeError};
 
+/// Exit status of a process that failed, or did not end in time.
+const EXIT_FAILED: u8 = 3;
+
 /// Exit status of a process that SIGINT ended, by the shell's convention of 128 + signal number.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -62,16 +65,16 @@ pub async fn run(scope: &Scope, signals: Signals, grace: Duration) -> Result<End
     }
 }
 
-/// The exit status that tells how a scope ended: 0 well, 1 a failure or late drain, 130 or 143 aborted by a signal.
+/// The exit status that tells how a scope ended: 0 well, 3 a failure or late drain, 130 or 143 aborted by a signal.
 pub fn exit_code(ended: &Result<Ended, ScopeError>) -> u8 {
     match ended {
         Ok(Ended::Completed | Ended::Drained(_)) => 0,
         Err(ScopeError::Aborted { reason, .. }) => match reason {
             Reason::Interrupt => EXIT_INTERRUPTED,
             Reason::Terminate => EXIT_TERMINATED,
-            Reason::Request(_) => 1,
+            Reason::Request(_) => EXIT_FAILED,
         },
-        Err(ScopeError::Failed { .. } | ScopeError::Panicked { .. } | ScopeError::Late { .. }) => 1,
+        Err(ScopeError::Failed { .. } | ScopeError::Panicked { .. } | ScopeError::Late { .. }) => EXIT_FAILED,
     }
 }
 

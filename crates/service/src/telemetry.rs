@@ -46,7 +46,7 @@ static INSTALLED: Mutex<bool> = Mutex::new(false);
 ///
 /// Under [`Format::Json`] panics become a log line too, so that every line of stderr is one object.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
-    let parsed = complete(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let parsed = readable(filter)?;
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if *installed {
         return Ok(());
@@ -66,6 +66,15 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     }
     *installed = true;
     Ok(())
+}
+
+/// Whether a filter can be read.
+pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
+    readable(filter).map(drop)
+}
+
+fn readable(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    complete(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
 }
 
 fn complete(filter: &str) -> Result<EnvFilter, ParseError> {

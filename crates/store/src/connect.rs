@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::budget::FuelSums;
 use crate::fault::Fault;
 use crate::specs::Specs;
-use crate::sql::Tx;
+use crate::sql::{Tx, values};
 
 /// How often a transaction that lost a race is tried again before the caller is told to come later.
 pub(crate) const MAX_ATTEMPTS: u32 = 4;
@@ -22,6 +22,8 @@ pub(crate) const MAX_ATTEMPTS: u32 = 4;
 const STATEMENT_TIMEOUT: &str = "30s";
 /// A transaction left open (its client froze) must not hold its locks for ever.
 const IDLE_TIMEOUT: &str = "60s";
+/// What connections of a grid's services call themselves in `pg_stat_activity`.
+const SERVING: &str = "offpeak service";
 /// How large the write-ahead log may stay after a checkpoint.
 const WAL_BYTES: &str = "67108864";
 
@@ -32,6 +34,8 @@ pub struct StoreOptions {
     pub max_connections: u32,
     /// How long to wait for a connection, and in SQLite for another process's write, before `Unavailable`.
     pub patience: Duration,
+    /// Whether a service of a grid connects, and not a command that looks at it: seen by [`SqlStore::is_served`].
+    pub serves: bool,
     /// Tells when a job ended.
     pub clock: Arc<dyn Clock>,
     /// A bound on SQLite's file in pages of 4 KiB, beyond which the store is `Full`; the disk's if `None`.
@@ -40,8 +44,32 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { max_connections: 8, patience: Duration::from_secs(10), clock: Arc::new(SystemClock), max_pages: None }
+        let (patience, clock) = (Duration::from_secs(10), Arc::new(SystemClock));
+        Self { max_connections: 8, patience, serves: false, clock, max_pages: None }
     }
+}
+
+/// Where a database is.
+enum Address<'a> {
+    Sqlite(&'a Path),
+    Postgres(Box<PgConnectOptions>),
+}
+
+/// Reads a URL; it may hold a password, so errors do not repeat it.
+fn address(url: &str) -> Result<Address<'_>, String> {
+    match url.split_once("://") {
+        Some(("sqlite", path)) if !path.is_empty() => Ok(Address::Sqlite(Path::new(path))),
+        Some(("postgres" | "postgresql", _)) => match url.parse() {
+            Ok(options) => Ok(Address::Postgres(Box::new(options))),
+            Err(error) => Err(format!("the database's address cannot be read: {error}")),
+        },
+        _ => Err("the database's address is neither sqlite://PATH nor postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
+    }
+}
+
+/// Whether a database's URL can be used, without connecting.
+pub fn check_url(url: &str) -> Result<(), String> {
+    address(url).map(drop)
 }
 
 pub(crate) enum Pools {
@@ -60,13 +88,10 @@ pub struct SqlStore {
 impl SqlStore {
     /// Connects to `sqlite://PATH` (created if missing) or `postgres://USER:PASSWORD@HOST/DATABASE`, and tries the connection.
     pub async fn connect(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
-        let pools = match url.split_once("://") {
-            Some(("sqlite", path)) => sqlite(Path::new(path), &options).await,
-            Some(("postgres" | "postgresql", _)) => postgres(url, &options).await,
-            _ => Err(StoreError::Corrupt {
-                operation: "connect",
-                detail: "the database's address is neither sqlite://PATH nor postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
-            }),
+        let pools = match address(url) {
+            Ok(Address::Sqlite(path)) => sqlite(path, &options).await,
+            Ok(Address::Postgres(address)) => postgres(*address, &options).await,
+            Err(detail) => Err(StoreError::Corrupt { operation: "connect", detail }),
         }?;
         Ok(Self { pools, clock: options.clock, specs: Specs::default(), fuel_sums: FuelSums::default() })
     }
@@ -86,6 +111,15 @@ impl SqlStore {
     pub async fn ping(&self) -> Result<(), StoreError> {
         let sign = async { self.read().await?.all("SELECT CAST(1 AS BIGINT)", Vec::new()).await };
         sign.await.map(drop).map_err(|e| e.of("ping"))
+    }
+
+    /// Whether a grid's services are connected to the database. Not known of SQLite, which does not tell who else uses a file.
+    pub async fn is_served(&self) -> Result<bool, StoreError> {
+        let Pools::Postgres(_) = self.pools else { return Ok(false) };
+        let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1";
+        let services =
+            async { self.read().await?.all(sql, values![SERVING]).await?.first().map_or(Ok(0), |row| row.number::<u64>(0)) };
+        services.await.map(|services| services > 0).map_err(|e| e.of("look for services"))
     }
 
     /// Begins a transaction that writes.
@@ -132,12 +166,7 @@ async fn sqlite(path: &Path, options: &StoreOptions) -> Result<Pools, StoreError
     Ok(Pools::Sqlite { write, read })
 }
 
-async fn postgres(url: &str, options: &StoreOptions) -> Result<Pools, StoreError> {
-    let address: PgConnectOptions = url.parse().map_err(|e: sqlx::Error| StoreError::Corrupt {
-        operation: "connect",
-        // The address holds a password, so it is not repeated.
-        detail: format!("the database's address cannot be read: {e}"),
-    })?;
+async fn postgres(address: PgConnectOptions, options: &StoreOptions) -> Result<Pools, StoreError> {
     let place = format!(
         "PostgreSQL at {}:{}, database {}",
         address.get_host(),
@@ -145,7 +174,7 @@ async fn postgres(url: &str, options: &StoreOptions) -> Result<Pools, StoreError
         address.get_database().unwrap_or_else(|| address.get_username())
     );
     let settings = address
-        .application_name("offpeak")
+        .application_name(if options.serves { SERVING } else { "offpeak" })
         .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_TIMEOUT)]);
     let pool = PgPoolOptions::new().max_connections(options.max_connections.max(1)).acquire_timeout(options.patience);
     // A first connection by itself: the pool would retry in silence and say only that it timed out.

@@ -38,7 +38,7 @@ mod uploads;
 mod waiting;
 
 pub use about::{About, Product};
-pub use connect::{SqlStore, StoreOptions};
+pub use connect::{SqlStore, StoreOptions, check_url};
 pub use load::{JobLoad, OutboxLoad};
 pub use migrate::Schema;
 pub use ports::store::StoreError;

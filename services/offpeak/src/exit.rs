@@ -9,7 +9,8 @@ use crate::jobfile::Mistakes;
 pub const SUCCESS: u8 = 0;
 /// The job ended, and some of its items failed or were cancelled.
 pub const SOME_FAILED: u8 = 1;
-/// Bad usage, a job file with mistakes, a job that the grid rejects, or outputs that are gone: the same again will fail again.
+/// Bad usage, a job file with mistakes, a job that the grid rejects or does not know, or outputs that are gone: the same again will
+/// fail again.
 pub const REFUSED: u8 = 2;
 /// Broker, database, disk or grid did not do as asked: the same again may succeed.
 pub const UNAVAILABLE: u8 = 3;
@@ -27,6 +28,9 @@ pub enum Refused {
     /// The grid rejected the job.
     #[error("the grid rejects the job: {0}{list}", list = listed(.0))]
     Rejected(Box<Problem>),
+    /// There is no job of that id.
+    #[error("job {0} is not in the database: `offpeak status` lists those that are")]
+    UnknownJob(protocol::JobId),
     /// The outputs that are asked for are no longer kept.
     #[error(
         "the outputs of job {job} are no longer kept since {since}: their customer released them, or they were kept as long as the grid keeps results (grid.results_days); what was metered is still told by `offpeak status` and `offpeak usage`"
@@ -58,7 +62,9 @@ impl Refused {
 pub fn code_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Refused>() {
         Some(Refused::Rejected(problem)) if problem.retryable => UNAVAILABLE,
-        Some(Refused::JobFile(_) | Refused::Rejected(_) | Refused::ResultsGone { .. } | Refused::Usage(_)) => REFUSED,
+        Some(
+            Refused::JobFile(_) | Refused::Rejected(_) | Refused::UnknownJob(_) | Refused::ResultsGone { .. } | Refused::Usage(_),
+        ) => REFUSED,
         None => UNAVAILABLE,
     }
 }
@@ -90,6 +96,7 @@ mod tests {
         assert_eq!(code_of(&Refused::Usage("x".to_owned()).into()), REFUSED);
         let gone = Refused::ResultsGone { job: protocol::JobId(uuid::Uuid::nil()), since: "1970-01-01T00:00:00Z".to_owned() };
         assert_eq!(code_of(&gone.into()), REFUSED);
+        assert_eq!(code_of(&Refused::UnknownJob(protocol::JobId(uuid::Uuid::nil())).into()), REFUSED);
         let away = Err::<(), _>(std::io::Error::other("refused")).context("cannot reach it").unwrap_err();
         assert_eq!((code_of(&away), told(&away).as_str()), (UNAVAILABLE, "cannot reach it: refused"));
     }

@@ -176,6 +176,12 @@ fn a_database_without_tables_is_named_and_migrating_helps() {
     assert_eq!(text(&json.stdout), "{\"period\":\"2026-07\",\"usage\":[]}\n");
     let unknown = output(&["status", "01980f3c-7b1e-7c55-8d42-0123456789ab", "--database", &url]);
     assert!(text(&unknown.stderr).contains("is not in the database"), "{}", text(&unknown.stderr));
+    assert_eq!(unknown.status.code(), Some(2));
+    // A folder that is named outweighs the variable of a shell in which services run.
+    let data = folder.path().display().to_string();
+    let beside =
+        offpeak(&["status", "--data", &data]).env("OFFPEAK__DATABASE__URL", "postgres://nobody@127.0.0.1:1/none").output();
+    assert_eq!(beside.unwrap().status.code(), Some(0));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use store::{SqlStore, StoreOptions};
 use uuid::Uuid;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
-const BOUND: Duration = Duration::from_mins(1);
+const BOUND: Duration = Duration::from_mins(15);
 
 struct World {
     folder: tempfile::TempDir,

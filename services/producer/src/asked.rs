@@ -179,6 +179,10 @@ pub(crate) fn problem_of(error: &CodecError) -> Problem {
             let limit = u64::try_from(*limit).unwrap_or(u64::MAX);
             Problem::over(Code::MessageTooLarge, limit, None, error.to_string())
         }
+        CodecError::Invalid { detail, pointer: Some(pointer), .. } => {
+            let errors = vec![mistake(pointer, detail.as_str())];
+            Problem { errors, ..Problem::new(Code::Undecodable, error.to_string()) }
+        }
         CodecError::ContentType { .. }
         | CodecError::Encoding { .. }
         | CodecError::Truncated { .. }
@@ -217,6 +221,14 @@ mod tests {
         for other in [id(asked("a", Some("c")), 1), id(asked("ab", None), 1), id(asked("a", Some("b")), 2)] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_told_with_its_place() {
+        let errors = |body: &[u8]| problem_of(&JobSpec::from_bytes(body, Format::Json).unwrap_err()).errors;
+        let [error] = errors(b"{\"quorum\":\"two\"}").try_into().unwrap();
+        assert!(error.pointer == "/quorum" && error.detail.contains("two"), "{error:?}");
+        assert_eq!(errors(b"{"), []);
     }
 
     #[test]

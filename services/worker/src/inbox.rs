@@ -98,17 +98,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Reads the queue until the worker closes.
 pub(crate) async fn run(worker: Worker, inbox: Arc<Inbox>, closing: CancellationToken) -> Result<(), TaskError> {
+    match read_all(&worker, &inbox, &closing).await {
+        // The broker's connections end with the same token as this task.
+        Err(BrokerError::Closed) if closing.is_cancelled() => Ok(()),
+        ended => Ok(ended?),
+    }
+}
+
+async fn read_all(worker: &Worker, inbox: &Inbox, closing: &CancellationToken) -> Result<(), BrokerError> {
     let queue = worker.broker.declare_worker_queue(&worker.host).await?;
     let consumer = worker.broker.consume(&queue, PREFETCH).await?;
     loop {
         let batch = tokio::select! {
             biased;
             () = closing.cancelled() => return Ok(()),
-            batch = consumer.next(usize::from(PREFETCH)) => match batch {
-                // The broker's connections end with the same token as this task.
-                Err(BrokerError::Closed) if closing.is_cancelled() => return Ok(()),
-                batch => batch?,
-            },
+            batch = consumer.next(usize::from(PREFETCH)) => batch?,
         };
         if batch.is_empty() {
             return Ok(());

@@ -59,7 +59,7 @@ read: {{ `^offpeak\.` | quote }}
 {{- else if eq .component "producer" }}
 configure: "^$"
 write: {{ `^offpeak\.(work|worker|dead)$` | quote }}
-read: {{ `^offpeak\.(submit|fetch)$` | quote }}
+read: {{ `^offpeak\.(submit|fetch|work\..+)$` | quote }}
 {{- else }}
 configure: {{ `^offpeak\.customer\..+\.results$` | quote }}
 write: {{ `^offpeak\.(customer(\..+\.results)?|control|dead)$` | quote }}

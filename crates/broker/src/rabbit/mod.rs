@@ -50,7 +50,7 @@ pub use self::password::{Password, PasswordError, PasswordHash};
 pub use self::policies::PolicyError;
 use self::publisher::Publisher;
 use self::settings::Target;
-pub use self::settings::{RabbitSettings, UrlError, user_of, vhost_of};
+pub use self::settings::{RabbitSettings, UrlError, check_url, user_of, vhost_of};
 use crate::limits::check;
 use crate::topology::{Topology, TopologyError, customer};
 

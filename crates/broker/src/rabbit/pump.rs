@@ -101,7 +101,14 @@ impl Pump {
     pub(super) async fn run(&mut self, channel: &Channel, line: &Line, calls: &mut mpsc::Receiver<Call>) -> End {
         let (mut watch, begun) = (interval(WATCH), Instant::now());
         loop {
-            self.fill(channel).await;
+            // What is in flight is heard out before the channel is changed, so that none of it is published twice.
+            let is_stale = self.refused && begun.elapsed() >= STALE;
+            if is_stale && self.flying.is_empty() {
+                return End::Stale;
+            }
+            if !is_stale {
+                self.fill(channel).await;
+            }
             if self.settled.is_empty() && self.error.is_none() {
                 tokio::select! {
                     Some(outcome) = self.confirms.next(), if !self.confirms.is_empty() => self.note(outcome),
@@ -124,9 +131,6 @@ impl Pump {
             if self.error.is_some() {
                 self.hear_out(channel).await;
                 return self.error.take().map_or(End::Silent, |error| self.end(error));
-            }
-            if self.refused && begun.elapsed() >= STALE {
-                return End::Stale;
             }
         }
     }

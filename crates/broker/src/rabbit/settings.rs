@@ -74,6 +74,11 @@ impl From<String> for UrlError {
     }
 }
 
+/// Whether a URL can be used, without connecting.
+pub fn check_url(url: &str) -> Result<(), UrlError> {
+    Target::new(&RabbitSettings::new(url)).map(drop)
+}
+
 /// Where and how to connect, checked.
 #[derive(Clone)]
 pub(super) struct Target {

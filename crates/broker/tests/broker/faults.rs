@@ -112,9 +112,16 @@ async fn a_consumer_timeout_gives_the_delivery_again() {
         held = next(&*consumer).await;
     }
     put(&broker, vec![work(3, "next")]).await;
-    let last = next(&*consumer).await;
-    assert_eq!(last[0].properties.message_id, "next");
-    ack(&*consumer, &last).await;
+    // An acknowledgement that crossed with the end of its channel has none: "slow" comes once more.
+    loop {
+        let last = next(&*consumer).await;
+        ack(&*consumer, &last).await;
+        let ids: Vec<&str> = last.iter().map(|delivery| delivery.properties.message_id.as_str()).collect();
+        assert!(ids.iter().all(|id| ["slow", "next"].contains(id)), "{ids:?}");
+        if ids.contains(&"next") {
+            break;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

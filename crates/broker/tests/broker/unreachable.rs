@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{RabbitBroker, RabbitSettings};
 use ports::broker::{Broker, BrokerError, Confirm, Link};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::node::{NODE, PATIENCE, Vhost, node, plain, put, until, work};
 
@@ -25,7 +25,10 @@ async fn a_broker_that_comes_up_later_is_used_then() {
     let _node = NODE.read().await;
     let vhost = Vhost::new("late").await;
     let host = node().url().rsplit('@').next().unwrap().to_owned();
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    // Bound, so that it stays ours, and refused until it listens.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let url = vhost.url.replace(&host, &format!("127.0.0.1:{port}"));
     let broker = RabbitBroker::connect(&RabbitSettings::new(url)).unwrap();
 
@@ -37,7 +40,7 @@ async fn a_broker_that_comes_up_later_is_used_then() {
     let text = depth.to_string();
     assert!(text.contains(&format!("amqp://127.0.0.1:{port}")) && !text.contains("guest"), "{text}");
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let listener = socket.listen(16).unwrap();
     let forwarding = tokio::spawn(forward(listener, host));
     put(&broker, vec![work(0, "late")]).await;
     let consumer = broker.consume(&plain(0), 10).await.unwrap();

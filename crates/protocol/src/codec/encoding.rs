@@ -23,7 +23,7 @@ pub fn decoded<'a>(encoding: Option<&str>, body: &'a [u8]) -> Result<Cow<'a, [u8
 }
 
 fn unzstd(body: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let invalid = |detail: String| CodecError::Invalid { kind: "zstd", detail };
+    let invalid = |detail: String| CodecError::Invalid { kind: "zstd", detail, pointer: None };
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(MAX_WINDOW_BYTES);
     let mut rest = body;

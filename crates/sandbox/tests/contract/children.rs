@@ -68,7 +68,9 @@ async fn an_executor_killed_from_outside_is_replaced() {
         signal(children("killed")[0], rustix::process::Signal::KILL);
     };
     let (result, ()) = tokio::join!(pool.execute(endless), kill);
-    assert_eq!(result.unwrap_err().to_string(), "executor died: signal 9");
+    // It says so if the child was still starting.
+    let told = result.unwrap_err().to_string();
+    assert!(told.starts_with("executor died: ") && told.ends_with("signal 9"), "{told}");
     assert_eq!(run(&pool, task(&program, &[[GOOD, 1]])).await.unwrap().0, [ok(&[2])]);
     // Killed while idle, it is replaced too.
     let idle = children("killed")[0];

@@ -41,6 +41,19 @@ pub fn load<T>(defaults: &str, file: Option<&Path>, env: impl Iterator<Item = (S
 where
     T: DeserializeOwned + Validate,
 {
+    load_for(defaults, file, env, |_| Vec::new())
+}
+
+/// [`load`] with what one program asks of the settings beyond [`Validate`], told with all other mistakes.
+pub fn load_for<T>(
+    defaults: &str,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    asks: impl FnOnce(&T) -> Vec<Mistake>,
+) -> Result<T, SettingsError>
+where
+    T: DeserializeOwned + Validate,
+{
     let schema = Schema::parse(defaults).map_err(|mistake| SettingsError::new(vec![mistake]))?;
     let mut mistakes = Vec::new();
     let mut layers = Vec::new();
@@ -51,9 +64,12 @@ where
 
     let typed = deserialize::<T>(defaults, &mut layers, &mut mistakes);
     if let Some(settings) = &typed {
-        mistakes.extend(settings.validate().into_iter().map(|mistake| {
-            let origin = origin_of(&layers, &mistake.key);
-            mistake.from_origin(origin)
+        mistakes.extend(settings.validate().into_iter().chain(asks(settings)).map(|mistake| match mistake.origin {
+            Origin::Default => {
+                let origin = origin_of(&layers, &mistake.key);
+                mistake.from_origin(origin)
+            }
+            Origin::File { .. } | Origin::Variable(_) => mistake,
         }));
     }
     match typed {

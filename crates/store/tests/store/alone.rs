@@ -133,6 +133,7 @@ async fn a_file_that_is_no_database_is_refused() {
 async fn a_foreign_writer_makes_it_unavailable_and_nothing_is_lost() {
     use sqlx::Connection as _;
     let folder = tempfile::tempdir().unwrap();
+    drop(sqlite(folder.path(), StoreOptions::default()).await);
     let options = StoreOptions { patience: Duration::from_millis(200), ..StoreOptions::default() };
     let world = testkit::store_contract::World::new(std::sync::Arc::new(sqlite(folder.path(), options).await));
     let url = format!("sqlite://{}/store.db", folder.path().display());

@@ -10,15 +10,17 @@ shift 2
 child=
 
 gone() {
-    [ ! -e "/proc/$child" ] || grep -q ') Z ' "/proc/$child/stat" 2>/dev/null
+    [ ! -e "/proc/$1" ] || grep -q ') Z ' "/proc/$1/stat" 2>/dev/null
 }
 
 halt() {
     [ -n "$child" ] || return 0
+    # Who stands still has no more children.
+    [ "$1" != KILL ] || kill -STOP "$child" 2>/dev/null
     family=$(cat "/proc/$child/task/$child/children" 2>/dev/null)
     kill "-$1" "$child" 2>/dev/null
     tries=0
-    until gone || [ "$1" = KILL ] || [ "$tries" -ge 100 ]; do
+    until gone "$child" || [ "$1" = KILL ] || [ "$tries" -ge 100 ]; do
         sleep 0.1
         tries=$((tries + 1))
     done
@@ -26,6 +28,14 @@ halt() {
     # shellcheck disable=SC2086
     kill -KILL -- "-$child" "$child" $family 2>/dev/null
     wait "$child" 2>/dev/null
+    # One that writes to the disk dies late, and holds what the next server needs.
+    for each in $family; do
+        tries=0
+        until gone "$each" || [ "$tries" -ge 100 ]; do
+            sleep 0.1
+            tries=$((tries + 1))
+        done
+    done
     child=
 }
 

@@ -20,7 +20,7 @@ Examples:
 With --data the same job again resumes after an interruption (Ctrl-C) and
 computes nothing twice. Without it a temporary folder is used, which is removed
 when the job has ended, and kept and named when the run was interrupted.
---amqp and --database go together, and make the run a grid on those: where one
+--amqp, --database or both make it a grid on servers of your own: where one
 runs already, `offpeak submit` hands it the job.
 The job file is explained in docs/job-file.md.")]
 pub struct RunArgs {

@@ -126,8 +126,8 @@ pub struct StoreArgs {
     /// PostgreSQL or SQLite, as postgres://user:password@host/name or sqlite://FILE
     #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
     pub database: Option<String>,
-    /// The data folder of `offpeak run --data DIR`, instead of --database
-    #[arg(long, value_name = "DIR", conflicts_with = "database")]
+    /// The data folder of `offpeak run --data DIR`; a database that is named as well does not count
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
 

@@ -10,7 +10,7 @@ use protocol::JobId;
 use super::connect;
 use crate::args::CancelArgs;
 use crate::client::{ClientError, POLL_EVERY, ask};
-use crate::exit;
+use crate::exit::{self, Refused};
 use crate::follow::state_text;
 use crate::terminal;
 
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Cancels, in the database: who may use that needs nobody's leave, and no broker.
 pub(super) async fn cancel(args: CancelArgs) -> Result<u8> {
     let (store, job) = (connect::store(&args.store).await?, args.job);
-    let report = store.job(job).await?.ok_or(ClientError::UnknownJob(job))?;
+    let report = store.job(job).await?.ok_or(Refused::UnknownJob(job))?;
     if report.state.is_terminal() {
         terminal::print(&format!("job {job} has ended already\n"))?;
         return Ok(exit::SUCCESS);

@@ -8,8 +8,8 @@ use protocol::job::JobState;
 
 use super::connect;
 use crate::args::StoreArgs;
-use crate::client::{ClientError, ask};
-use crate::exit;
+use crate::client::ask;
+use crate::exit::{self, Refused};
 use crate::terminal;
 
 /// Lets a job rest, or go on, in the database: who may use that needs nobody's leave, and no broker.
@@ -20,7 +20,7 @@ pub(super) async fn pause(job: JobId, paused: bool, store: StoreArgs) -> Result<
     Ok(exit::SUCCESS)
 }
 
-async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String, ClientError> {
+async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String> {
     let before = report(store, job).await?;
     if before.state.is_terminal() {
         return Ok(format!("job {job} has ended already\n"));
@@ -31,7 +31,7 @@ async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String, C
         Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
             return Ok(format!("job {job} has ended meanwhile\n"));
         }
-        None => return Err(ClientError::UnknownJob(job)),
+        None => return Err(Refused::UnknownJob(job).into()),
     }
     if !paused {
         return Ok(format!("job {job} goes on\n"));
@@ -40,6 +40,6 @@ async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String, C
     Ok(format!("job {job} rests: {} replicas that were sent before are still computed\n", terminal::grouped(&sent)))
 }
 
-async fn report(store: &dyn Store, job: JobId) -> Result<JobReport, ClientError> {
-    ask("look at the job", || store.job(job)).await?.ok_or(ClientError::UnknownJob(job))
+async fn report(store: &dyn Store, job: JobId) -> Result<JobReport> {
+    Ok(ask("look at the job", || store.job(job)).await?.ok_or(Refused::UnknownJob(job))?)
 }

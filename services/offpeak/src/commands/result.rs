@@ -7,13 +7,13 @@ use anyhow::Result;
 use super::connect;
 use super::finish::finish;
 use crate::args::ResultArgs;
-use crate::client::ClientError;
+use crate::exit::Refused;
 use crate::outputs::OutputError;
 
 /// Writes the outputs.
 pub(super) async fn result(args: ResultArgs) -> Result<u8> {
     let store = connect::store(&args.store).await?;
-    let report = store.job(args.job).await?.ok_or(ClientError::UnknownJob(args.job))?;
+    let report = store.job(args.job).await?.ok_or(Refused::UnknownJob(args.job))?;
     if !report.state.is_terminal() {
         return Err(OutputError::Unfinished(args.job).into());
     }

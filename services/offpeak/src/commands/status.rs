@@ -11,8 +11,7 @@ use service::Scope;
 use super::connect;
 use super::finish::exit_code_of;
 use crate::args::StatusArgs;
-use crate::client::ClientError;
-use crate::exit;
+use crate::exit::{self, Refused};
 use crate::follow::state_text;
 use crate::terminal::{self, grouped};
 use crate::times::instant;
@@ -33,7 +32,7 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8> {
         }
         return Ok(exit::SUCCESS);
     };
-    let report = store.job(job).await?.ok_or(ClientError::UnknownJob(job))?;
+    let report = store.job(job).await?.ok_or(Refused::UnknownJob(job))?;
     let live_lanes = match &args.broker.amqp {
         Some(_) => {
             let scope = Scope::new();

@@ -21,6 +21,8 @@ const MAX_PAGES: usize = 1_900;
 const ARRIVING: Duration = Duration::from_secs(2);
 /// And a broker that says it is ready, but does not deliver it so often, is not well.
 const MAX_WAITS: usize = 15;
+/// And so often with nothing ready, until what was counted is taken for another reader's.
+const MAX_GONE: usize = 4;
 /// A page is back in its queue within so many looks; the next page then follows it in order.
 const MAX_LOOKS: usize = 500;
 /// The pause between two looks.
@@ -62,12 +64,13 @@ impl<'b> Reading<'b> {
         }
         let consumer = self.broker.consume(&self.queue, size).await.with_context(|| format!("cannot read {}", self.queue))?;
         let mut letters = Vec::new();
-        let (mut waits, mut gone) = (0, false);
+        let (mut waits, mut gone) = (0, 0);
         while letters.len() < usize::from(size) {
             match timeout(ARRIVING, consumer.next(usize::from(size) - letters.len())).await {
                 Ok(more) => letters.extend(more?),
                 // Another reader holds what was counted here, unless it is on its way to this one.
-                Err(_) if ready(self.broker, &self.queue).await? == 0 && std::mem::replace(&mut gone, true) => break,
+                Err(_) if gone == MAX_GONE => break,
+                Err(_) if ready(self.broker, &self.queue).await? == 0 => gone += 1,
                 Err(_) if waits == MAX_WAITS => bail!(
                     "the broker does not deliver what is ready in {}: try again, and if it stays so, see \"A letter that cannot be read\" \
                      in docs/dead-letters.md",

@@ -1,13 +1,13 @@
 //! The whole grid in this process: `offpeak run`. The same services, on an in-memory broker and SQLite unless told otherwise.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator::{Aggregator, AggregatorMetrics};
 use anyhow::{Context as _, Result, anyhow};
-use broker::{MemoryBroker, RabbitBroker, RabbitSettings, Topology};
+use broker::{MemoryBroker, RabbitBroker, RabbitSettings};
 use ports::clock::SystemClock;
 use ports::store::DispatchStore as _;
 use ports::{Broker, Clock as _, Store};
@@ -23,7 +23,6 @@ use worker::{Lane, Worker, WorkerMetrics};
 
 use super::settings::{DEFAULTS, Settings};
 use super::{compile, open};
-use crate::exit::Refused;
 
 /// What the grid is to be.
 #[derive(Debug, Clone)]
@@ -34,32 +33,11 @@ pub struct Options {
     pub workers: usize,
     /// The pool they serve.
     pub pool: PoolName,
-    /// RabbitMQ instead of the in-memory broker; only together with a database.
+    /// RabbitMQ instead of the in-memory broker.
     pub amqp: Option<String>,
-    /// A database instead of the data folder's; only together with a broker.
+    /// A database instead of the data folder's.
     pub database: Option<String>,
 }
-
-impl Options {
-    /// Broker and database, or neither. With the database of another grid alone, the replies to its customers would go to the
-    /// broker in memory; with its broker alone, its submissions into the data folder.
-    fn outside(&self) -> Result<Option<(&str, &str)>, Refused> {
-        let [amqp, database] = [&self.amqp, &self.database].map(|url| url.as_deref().filter(|url| !url.is_empty()));
-        let (named, missing) = match (amqp, database) {
-            (None, None) => return Ok(None),
-            (Some(amqp), Some(database)) => return Ok(Some((amqp, database))),
-            (Some(_), None) => (BROKER, DATABASE),
-            (None, Some(_)) => (DATABASE, BROKER),
-        };
-        let problem = format!(
-            "{named} is named, and {missing} is not: name both, or unset both variables for a grid in this process alone"
-        );
-        Err(Refused::Usage(problem))
-    }
-}
-
-const BROKER: &str = "the broker (--amqp, OFFPEAK__AMQP__URL)";
-const DATABASE: &str = "the database (--database, OFFPEAK__DATABASE__URL)";
 
 /// A running grid.
 pub struct Grid {
@@ -87,9 +65,23 @@ impl Grid {
         let shards = settings.grid.shards;
         let topology = open::topology([(&options.pool, lanes)], shards);
 
-        let (broker, store) = match options.outside()? {
-            Some(servers) => outside(servers, &topology, &scope).await?,
-            None => inside(&options.data, &topology).await?,
+        // Nothing is changed in either before it is known that no other grid makes use of them.
+        let rabbit = match named(options.amqp.as_deref()) {
+            Some(url) => Some(unused_broker(url).await.context(UNUSABLE)?),
+            None => None,
+        };
+        let store = match named(options.database.as_deref()) {
+            Some(url) => unused_database(url).await?,
+            None => database(&open::database_url(&options.data)).await?,
+        };
+        let broker: Arc<dyn Broker> = if let Some(rabbit) = rabbit {
+            rabbit.ensure_topology(&topology, true).await.context(UNUSABLE)?;
+            open::close_with(&rabbit, &scope);
+            rabbit
+        } else {
+            // The in-memory broker begins empty: what an earlier run had sent is due again.
+            store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
+            Arc::new(MemoryBroker::with_topology(&topology))
         };
         let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
         let parts = Parts { settings: &settings, broker: &broker, store: &store, metrics: &metrics };
@@ -135,28 +127,35 @@ impl Grid {
     }
 }
 
-/// The broker in memory and the data folder's database.
-async fn inside(data: &Path, topology: &Topology) -> Result<(Arc<dyn Broker>, Arc<SqlStore>)> {
-    let store = database(&open::database_url(data)).await?;
-    // The in-memory broker begins empty: what an earlier run had sent is due again.
-    store.expire_replicas(SystemClock.now(), MAX_EXPIRED, true).await?;
-    Ok((Arc::new(MemoryBroker::with_topology(topology)), store))
+const UNUSABLE: &str = "cannot use the broker";
+
+/// A server's URL; a variable that is set to nothing names none.
+fn named(url: Option<&str>) -> Option<&str> {
+    url.filter(|url| !url.is_empty())
 }
 
-/// A broker and a database of which no other grid makes use; nothing is changed in either before that is known.
-async fn outside((amqp, url): (&str, &str), topology: &Topology, scope: &Scope) -> Result<(Arc<dyn Broker>, Arc<SqlStore>)> {
-    let settings = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(amqp) };
-    let unusable = "cannot use the broker";
-    let broker = Arc::new(RabbitBroker::connect(&settings).context(unusable)?);
-    open::wait_until_unused(&broker).await.context(unusable)?;
-    let store = database(url).await?;
-    broker.ensure_topology(topology, true).await.context(unusable)?;
-    open::close_with(&broker, scope);
-    Ok((broker, store))
+/// A broker on which no grid runs.
+async fn unused_broker(url: &str) -> Result<Arc<RabbitBroker>> {
+    let settings = RabbitSettings { setup_patience_ms: Some(15_000), ..RabbitSettings::new(url) };
+    let broker = Arc::new(RabbitBroker::connect(&settings)?);
+    open::wait_until_unused(&broker).await?;
+    Ok(broker)
 }
 
+/// A database on which no grid runs.
+async fn unused_database(url: &str) -> Result<Arc<SqlStore>> {
+    let look = SqlStore::connect(url, StoreOptions::default()).await.context(UNOPENED)?;
+    let unserved = open::wait_until_unserved(&look).await;
+    look.close().await;
+    unserved.context("cannot use the database")?;
+    database(url).await
+}
+
+const UNOPENED: &str = "cannot open the database";
+
+/// A database with its tables, for a grid.
 async fn database(url: &str) -> Result<Arc<SqlStore>> {
-    let store = SqlStore::connect(url, StoreOptions::default()).await.context("cannot open the database")?;
+    let store = SqlStore::connect(url, StoreOptions { serves: true, ..StoreOptions::default() }).await.context(UNOPENED)?;
     store.migrate().await.context("cannot create the database's tables")?;
     Ok(Arc::new(store))
 }
@@ -251,25 +250,5 @@ impl Workers {
             metrics: self.metrics.clone(),
             ready: self.readiness.check("lane"),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn broker_and_database_are_named_together_or_not_at_all() {
-        let outside = |amqp: &str, database: &str| {
-            let [amqp, database] = [amqp, database].map(|url| Some(url.to_owned()));
-            let options = Options { data: PathBuf::new(), workers: 1, pool: PoolName::new("open").unwrap(), amqp, database };
-            options.outside().map(|servers| servers.is_some()).map_err(|refused| refused.to_string())
-        };
-        assert_eq!([outside("", ""), outside("amqp://host", "sqlite://file")], [Ok(false), Ok(true)]);
-        for (amqp, database) in [("amqp://host", ""), ("", "sqlite://file")] {
-            let told = outside(amqp, database).unwrap_err();
-            assert!(told.contains("OFFPEAK__AMQP__URL") && told.contains("OFFPEAK__DATABASE__URL"), "{told}");
-            assert!(told.ends_with("name both, or unset both variables for a grid in this process alone"), "{told}");
-        }
     }
 }

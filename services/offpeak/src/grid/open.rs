@@ -50,7 +50,7 @@ pub async fn migrate(url: &str) -> Result<()> {
 const COMMAND_PATIENCE_MS: u64 = 15_000;
 /// How often a grid that is not there yet, or still there, is looked for.
 const LOOK_MS: u64 = 250;
-/// So long a broker may take to see that a program which was killed is gone.
+/// So long a broker or a database may take to see that a program which was killed is gone.
 #[cfg(feature = "compiler")]
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -78,9 +78,27 @@ pub(super) async fn wait_until_unused(broker: &RabbitBroker) -> Result<()> {
     if looked(broker, LEAVING, |queue| queue.is_none_or(|queue| queue.consumers == 0)).await? {
         return Ok(());
     }
-    let problem = "a grid runs on this broker already: hand it the job with `offpeak submit`, or name neither broker nor database \
-                   (OFFPEAK__AMQP__URL, OFFPEAK__DATABASE__URL) for a grid in this process alone";
-    Err(Refused::Usage(problem.to_owned()).into())
+    Err(in_use("broker").into())
+}
+
+/// Waits until no services are connected to a database: a run beside them would answer their customers on a broker of its own.
+#[cfg(feature = "compiler")]
+pub(super) async fn wait_until_unserved(store: &SqlStore) -> Result<()> {
+    let unserved = async {
+        while store.is_served().await? {
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LEAVING, unserved).await.unwrap_or_else(|_elapsed| Err(in_use("database").into()))
+}
+
+#[cfg(feature = "compiler")]
+fn in_use(what: &str) -> Refused {
+    Refused::Usage(format!(
+        "a grid runs on this {what} already: hand it the job with `offpeak submit`, or name neither broker nor database \
+         (OFFPEAK__AMQP__URL, OFFPEAK__DATABASE__URL) for a grid in this process alone"
+    ))
 }
 
 /// Looks at the queue of submissions until it is as wanted; whether it came to that. A broker whose node is just being started is
@@ -148,7 +166,7 @@ pub(super) async fn patient_store(
     failed: impl Fn(StoreError) -> String,
 ) -> Option<Arc<SqlStore>> {
     let open = || async {
-        let store = SqlStore::connect(url, StoreOptions { max_connections, ..StoreOptions::default() }).await?;
+        let store = SqlStore::connect(url, StoreOptions { max_connections, serves: true, ..StoreOptions::default() }).await?;
         store.check_schema().await?;
         Ok::<_, StoreError>(Arc::new(store))
     };

@@ -12,7 +12,8 @@ use service::settings::{Mistake, Secret, Validate, optional};
 use service::telemetry::Format;
 use worker::WorkerSettings;
 
-use crate::exit::Refused;
+use super::terms::Terms;
+use crate::exit::{self, Refused};
 
 /// The defaults, which are the manual.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
@@ -89,6 +90,45 @@ pub(crate) struct WorkerSection {
     pub(crate) own: WorkerSettings,
 }
 
+/// A service of the grid, which asks of the settings what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    #[cfg(feature = "compiler")]
+    Producer,
+    Worker,
+    Aggregator,
+}
+
+impl Service {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "compiler")]
+            Self::Producer => "producer",
+            Self::Worker => "worker",
+            Self::Aggregator => "aggregator",
+        }
+    }
+
+    /// Whether it keeps the grid's state, and its terms; a worker never sees the database.
+    pub(crate) fn keeps_state(self) -> bool {
+        self != Self::Worker
+    }
+
+    /// What it lacks in these settings.
+    fn lacks(self, settings: &Settings) -> Vec<Mistake> {
+        if !self.keeps_state() {
+            return settings.lane_mistake().into_iter().collect();
+        }
+        let unset = settings.database.url.is_empty().then(|| {
+            let way_out = "name the database in the file given with --config, or in OFFPEAK__DATABASE__URL";
+            Mistake::new("database.url", "is not set").way_out(way_out)
+        });
+        let terms = Terms::load(settings).err();
+        unset.into_iter().chain(terms.iter().flat_map(|error| error.mistakes().iter().cloned())).collect()
+    }
+}
+
 /// Lanes are queues, and each is asked for its depth many times a second.
 const MAX_LANES: u16 = 64;
 /// Shards are queues with a consumer each in every aggregator.
@@ -101,6 +141,25 @@ impl Settings {
     pub(crate) fn load(config: Option<&Path>) -> anyhow::Result<Self> {
         let loaded = service::settings::load(DEFAULTS, config, service::settings::process_env());
         loaded.map_err(|error| Refused::Usage(error.to_string()).into())
+    }
+
+    /// The same for one service, with all that it needs.
+    pub(crate) fn load_for(service: Service, config: Option<&Path>) -> anyhow::Result<Self> {
+        let env = service::settings::process_env();
+        let loaded = service::settings::load_for(DEFAULTS, config, env, |settings| service.lacks(settings));
+        loaded.map_err(|error| Refused::Usage(error.to_string()).into())
+    }
+
+    /// Why the worker's pool or lane is none of the grid's, if its pools are understood.
+    fn lane_mistake(&self) -> Option<Mistake> {
+        let (pools, pool) = (self.pools().ok()?, &self.worker.pool);
+        let Some(PoolSettings { lanes }) = pools.get(pool) else {
+            let problem = format!("is {pool}, which is no pool of grid.pools");
+            return Some(Mistake::new("worker.pool", problem).way_out("name one of them, or add it there"));
+        };
+        let lane = self.worker.lane.filter(|lane| lane >= lanes)?;
+        let problem = format!("is {lane}, and pool {pool} has the lanes 0 to {}", lanes.saturating_sub(1));
+        Some(Mistake::new("worker.lane", problem).way_out("take one of them, or leave it empty"))
     }
 
     /// What must be the same in every service of a grid.
@@ -137,6 +196,15 @@ impl Validate for Settings {
         let pools = self.pools();
         let problem = pools.as_ref().err().cloned().unwrap_or_default();
         unless(pools.is_ok(), "grid.pools", problem, "write NAME:LANES, separated by commas");
+        let amqp = broker::rabbit::check_url(self.amqp.url.expose()).err().map(|error| error.to_string());
+        let problem = amqp.clone().unwrap_or_default();
+        unless(amqp.is_none(), "amqp.url", problem, "its password with other than letters and digits is percent-encoded");
+        let database = self.database.url.expose();
+        let wrong = if database.is_empty() { None } else { store::check_url(database).err() };
+        let problem = wrong.clone().unwrap_or_default();
+        unless(wrong.is_none(), "database.url", problem, "its password with other than letters and digits is percent-encoded");
+        let filter = service::telemetry::check_filter(&self.log.filter).err().map(|error| exit::told(&error.into()));
+        unless(filter.is_none(), "log.filter", filter.clone().unwrap_or_default(), "info is the default");
         let shards = self.grid.shards;
         unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), "take 1 to 64");
         let days = self.grid.results_days;
@@ -178,10 +246,42 @@ mod tests {
             ("OFFPEAK__GRID__RESULTS_DAYS", "36501"),
             ("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", "90000"),
             ("OFFPEAK__WORKER__SLOT", "1"),
+            ("OFFPEAK__AMQP__URL", "broker:s3cret"),
+            ("OFFPEAK__DATABASE__URL", "mysql://me:s3cret@host/grid"),
+            ("OFFPEAK__LOG__FILTER", "info,=="),
         ]);
         let error = error.unwrap_err();
-        for part in ["grid.pools", "grid.shards", "grid.results_days", "drain_timeout_ms", "OFFPEAK__WORKER__SLOT"] {
+        for part in [
+            "grid.pools",
+            "grid.shards",
+            "grid.results_days",
+            "drain_timeout_ms",
+            "OFFPEAK__WORKER__SLOT",
+            "amqp.url",
+            "database.url",
+            "log.filter",
+        ] {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn what_a_service_lacks_is_told_with_the_rest() {
+        let load = |service: Service, env: &[(&str, &str)]| {
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let loaded = service::settings::load_for::<Settings>(DEFAULTS, None, env, |settings| service.lacks(settings));
+            loaded.map(drop).map_err(|error| error.to_string())
+        };
+        let shards = ("OFFPEAK__GRID__SHARDS", "0");
+        let told = load(Service::Aggregator, &[shards, ("OFFPEAK__GRID__RATE_CARD", "/nonexistent")]).unwrap_err();
+        for part in ["variable OFFPEAK__GRID__SHARDS: grid.shards", "database.url is not set", "/nonexistent: cannot be read"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+        assert_eq!(load(Service::Worker, &[]), Ok(()));
+        let lane = load(Service::Worker, &[shards, ("OFFPEAK__WORKER__LANE", "4")]).unwrap_err();
+        assert!(lane.contains("grid.shards") && lane.contains("worker.lane is 4, and pool open has the lanes 0 to 3"), "{lane}");
+        let pool = load(Service::Worker, &[("OFFPEAK__WORKER__POOL", "none")]).unwrap_err();
+        assert!(pool.contains("worker.pool is none, which is no pool of grid.pools"), "{pool}");
     }
 }

@@ -8,14 +8,14 @@ use anyhow::Result;
 use ports::clock::SystemClock;
 
 use super::gauges::OutboxGauges;
-use super::{Process, Start};
+use super::{Process, Service, Start};
 
 /// Holds while outcomes are read.
 const SETTLING: &str = "settling";
 
 /// Runs an aggregator until it is told to stop; its exit code.
 pub async fn aggregator_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("aggregator", config.as_deref())?.with_database()?.with_check(SETTLING).run(start).await
+    Process::new(Service::Aggregator, config.as_deref(), SETTLING)?.run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {

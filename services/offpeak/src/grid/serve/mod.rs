@@ -24,7 +24,7 @@ use service::{CancellationToken, Metrics, Readiness, ReadyCheck, Scope, Startup}
 use store::{SqlStore, StoreError};
 
 use super::open;
-use super::settings::Settings;
+use super::settings::{Service, Settings};
 use super::terms::Terms;
 use crate::exit::{self, Refused};
 
@@ -45,7 +45,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// A service's process before it does anything.
 struct Process {
-    name: &'static str,
+    service: Service,
     /// What must hold before it is ready.
     checks: Vec<&'static str>,
     signals: Signals,
@@ -55,39 +55,17 @@ struct Process {
 }
 
 impl Process {
-    /// Listens to signals and reads the settings.
-    fn new(name: &'static str, config: Option<&Path>) -> Result<Self> {
+    /// Listens to signals and reads the settings. `check` is what must hold beside broker and database, and the service knows of.
+    fn new(service: Service, config: Option<&Path>, check: &'static str) -> Result<Self> {
         let signals = Signals::install()?;
-        let settings = Settings::load(config)?;
-        Ok(Self { name, checks: vec![BROKER], signals, settings, terms: None })
-    }
-
-    /// Refuses settings without a database, or with a rate card that is not in order.
-    fn with_database(mut self) -> Result<Self> {
-        self.checks.push(DATABASE);
-        if self.settings.database.url.is_empty() {
-            let problem =
-                "database.url is not set: name the database in the file given with --config, or in OFFPEAK__DATABASE__URL";
-            return Err(Refused::Usage(problem.to_owned()).into());
+        let settings = Settings::load_for(service, config)?;
+        let (mut checks, mut terms) = (vec![BROKER], None);
+        if service.keeps_state() {
+            checks.push(DATABASE);
+            terms = Some(Terms::load(&settings).map_err(|error| Refused::Usage(error.to_string()))?);
         }
-        self.terms = Some(Terms::load(&self.settings).map_err(|error| Refused::Usage(error.to_string()))?);
-        Ok(self)
-    }
-
-    /// Refuses a worker's pool that the grid does not have: only workers serve one.
-    fn with_pool(self) -> Result<Self> {
-        let (pools, pool) = (self.settings.pools().map_err(Refused::Usage)?, &self.settings.worker.pool);
-        if pools.contains_key(pool) {
-            return Ok(self);
-        }
-        let problem = format!("worker.pool is {pool}, which is no pool of grid.pools: name one of them, or add it there");
-        Err(Refused::Usage(problem).into())
-    }
-
-    /// A further check that must hold, which the service knows of.
-    fn with_check(mut self, name: &'static str) -> Self {
-        self.checks.push(name);
-        self
+        checks.push(check);
+        Ok(Self { service, checks, signals, settings, terms })
     }
 
     /// Starts the service and runs it until it is told to stop; its exit code.
@@ -95,7 +73,8 @@ impl Process {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let Self { name, checks, signals, settings, terms } = self;
+        let Self { service, checks, signals, settings, terms } = self;
+        let name = service.name();
         service::telemetry::init(settings.log.format, &settings.log.filter)
             .map_err(|error| Refused::Usage(exit::told(&error.into())))?;
         let scope = Scope::new();

@@ -11,7 +11,7 @@ use producer::{Producer, ProducerMetrics, ProducerSettings};
 use uuid::Uuid;
 
 use super::gauges::LoadGauges;
-use super::{Process, Start};
+use super::{Process, Service, Start};
 use crate::exit::Refused;
 use crate::grid::compile;
 
@@ -20,7 +20,7 @@ const ADMISSION: &str = "admission";
 
 /// Runs a producer until it is told to stop; its exit code.
 pub async fn producer_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("producer", config.as_deref())?.with_database()?.with_check(ADMISSION).run(start).await
+    Process::new(Service::Producer, config.as_deref(), ADMISSION)?.run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use worker::cache::DiskCache;
 use worker::{Lane, Worker, WorkerMetrics};
 
-use super::{Process, Start};
+use super::{Process, Service, Start};
 use crate::exit::Refused;
 use crate::grid::open;
 
@@ -20,7 +20,7 @@ const LANE: &str = "lane";
 
 /// Runs a worker until it is told to stop; its exit code.
 pub async fn worker_main(config: Option<PathBuf>) -> Result<u8> {
-    Process::new("worker", config.as_deref())?.with_pool()?.with_check(LANE).run(start).await
+    Process::new(Service::Worker, config.as_deref(), LANE)?.run(start).await
 }
 
 async fn start(start: Start) -> Result<()> {
