@@ -247,13 +247,11 @@ mod tests {
     fn a_mistake_is_told_with_its_place() {
         let pointers = |body: &str| {
             let value: serde_json::Value = serde_json::from_str(body).unwrap();
-            [
-                (body.as_bytes().to_vec(), Format::Json),
-                (encode("test", &value, Format::MessagePack).unwrap(), Format::MessagePack),
-            ]
-            .map(|(bytes, format)| match JobSpec::from_bytes(&bytes, format).unwrap_err() {
-                CodecError::Invalid { pointer, .. } => pointer,
-                other => panic!("{other}"),
+            let packed = encode("test", &value, Format::MessagePack).unwrap();
+            [(body.as_bytes(), Format::Json), (&packed, Format::MessagePack)].map(|(bytes, format)| {
+                let error = JobSpec::from_bytes(bytes, format).unwrap_err();
+                let CodecError::Invalid { pointer, .. } = error else { panic!("{error}") };
+                pointer
             })
         };
         let both = |pointer: &str| [Some(pointer.to_owned()), Some(pointer.to_owned())];
