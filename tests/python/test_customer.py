@@ -77,7 +77,7 @@ class Customers(unittest.TestCase):
         cls.broker = cls.enterClassContext(Broker())
 
     def setUp(self):
-        self.producer = self.broker.channel("offpeak-producer")
+        self.admin = self.broker.channel("admin")
         self.addCleanup(self.broker.disconnect)
 
     def show(self, name):
@@ -89,7 +89,7 @@ class Customers(unittest.TestCase):
     def assert_submits(self, name, password):
         channel = self.broker.channel(name, password)
         channel.basic_publish(SUBMIT, name, b"job", pika.BasicProperties(user_id=name), mandatory=True)
-        got = rabbitmq.wait_for("the job", lambda: next(filter(None, self.producer.basic_get(SUBMIT, True)[::2]), None))
+        got = rabbitmq.wait_for("the job", lambda: next(filter(None, self.admin.basic_get(SUBMIT, True)[::2]), None))
         self.assertTrue(got)
         return channel
 
@@ -158,7 +158,7 @@ class Customers(unittest.TestCase):
 
     def test_a_queue_of_another_kind_is_named_with_the_way_out(self):
         queue = RESULTS.format("grace")
-        self.producer.queue_declare(queue, durable=True)
+        self.admin.queue_declare(queue, durable=True)
         code, _printed, said = self.broker.customer("add", "grace")
         self.assertEqual(code, 3)
         for part in [f"declaring queue {queue} is refused", "inequivalent arg 'x-queue-type'", "same command again"]:
@@ -166,16 +166,16 @@ class Customers(unittest.TestCase):
         shown = self.show("grace")
         self.assertFalse(shown["user"]["has_password"], "nobody comes in before all is there")
         self.assertIn("nobody comes in without a password", said)
-        self.producer.queue_delete(queue)
+        self.admin.queue_delete(queue)
         password = self.broker.add("grace")
         self.assert_submits("grace", password)
         # Who has a password comes in, and the same failure says nothing else.
-        self.producer.queue_delete(queue)
-        self.producer.queue_declare(queue, durable=True)
+        self.admin.queue_delete(queue)
+        self.admin.queue_declare(queue, durable=True)
         code, _printed, said = self.broker.customer("add", "grace")
         self.assertEqual((code, "nobody comes in" in said, "same command again" in said), (3, False, True), said)
         self.assert_submits("grace", password)
-        self.producer.queue_delete(queue)
+        self.admin.queue_delete(queue)
 
     def test_users_who_are_no_customers_are_left_alone(self):
         self.broker.ctl("add_user", "billing", "secret-of-it")
@@ -293,7 +293,7 @@ class Customers(unittest.TestCase):
     def test_rotate_lets_in_the_new_password_only_and_closes_what_the_old_one_opened(self):
         old = self.broker.add("kim")
         channel = self.assert_submits("kim", old)
-        self.producer.basic_publish("offpeak.customer", "kim", b"held", mandatory=True)
+        self.admin.basic_publish("offpeak.customer", "kim", b"held", mandatory=True)
         rabbitmq.wait_for("a reply", lambda: channel.basic_get(RESULTS.format("kim"))[0])
         code, rotated, _said = self.broker.customer("rotate", "kim")
         self.assertEqual((code, rotated["connections_closed"]), (0, 1))
@@ -312,7 +312,7 @@ class Customers(unittest.TestCase):
         self.assertEqual(code, 0)
         self.assertIn("connections made with the old password go on until they end", said)
         channel.basic_publish(SUBMIT, "lena", b"still here", mandatory=True)
-        self.producer.queue_purge(SUBMIT)
+        self.admin.queue_purge(SUBMIT)
 
     def test_rotate_and_limits_of_nobody_say_so(self):
         for command in [["rotate", "nobody"], ["limits", "nobody", "--max-channels", "3"], ["show", "nobody"]]:
@@ -333,7 +333,7 @@ class Customers(unittest.TestCase):
     def test_remove_refuses_while_results_are_unread_and_says_what_stays(self):
         password, queue = self.broker.add("nina"), RESULTS.format("nina")
         channel = self.assert_submits("nina", password)
-        self.producer.basic_publish("offpeak.customer", "nina", b"unread", mandatory=True)
+        self.admin.basic_publish("offpeak.customer", "nina", b"unread", mandatory=True)
         code, _printed, said = self.broker.customer("remove", "nina", "--queue")
         self.assertEqual((code, "has unread results in its queue" in said), (2, True), said)
         self.assertEqual(self.show("nina")["differences"], [], "nothing was done")
@@ -343,7 +343,7 @@ class Customers(unittest.TestCase):
         self.assertEqual(self.closed(channel)[0], 320)
         with self.assertRaises(pika.exceptions.ProbableAuthenticationError):
             self.broker.connect("nina", password)
-        rabbitmq.wait_for("what stays", lambda: self.producer.basic_get(queue)[2] == b"unread")
+        rabbitmq.wait_for("what stays", lambda: self.admin.basic_get(queue)[2] == b"unread")
         rights = [right["user"] for right in self.broker.api("permissions")]
         self.assertNotIn("nina", rights)
 
@@ -393,7 +393,7 @@ class Customers(unittest.TestCase):
         with self.assertRaises(pika.exceptions.ProbableAuthenticationError):
             self.broker.connect("peggy", password)
         channel.basic_publish(SUBMIT, "peggy", b"old connections go on", mandatory=True)
-        self.producer.queue_purge(SUBMIT)
+        self.admin.queue_purge(SUBMIT)
         code, rotated, _said = self.broker.customer("rotate", "peggy")
         self.assertEqual(code, 0)
         self.assertEqual(self.closed(channel)[0], 320)
