@@ -167,7 +167,8 @@ fn apps_and_blobs() {
     check(&BlobsListed { blobs: vec![entry], more: false, stored_bytes: 2 << 20, limit_bytes: 1 << 30 });
     check(&DeleteBlob { digest });
     check(&BlobDeleted { digest, freed_bytes: 3 });
-    check(&Refused(Problem::over(Code::StorageFull, 1 << 30, None, "your blobs take 1073741824 bytes")));
+    let full = Problem::over(Code::StorageFull, 1 << 30, None, "your blobs take 1073741824 bytes");
+    check(&Refused(Problem { retry_after_s: None, ..full }));
 }
 
 fn jobs_and_usage() {
