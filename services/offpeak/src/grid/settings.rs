@@ -196,15 +196,6 @@ impl Validate for Settings {
         let pools = self.pools();
         let problem = pools.as_ref().err().cloned().unwrap_or_default();
         unless(pools.is_ok(), "grid.pools", problem, "write NAME:LANES, separated by commas");
-        let amqp = broker::rabbit::check_url(self.amqp.url.expose()).err().map(|error| error.to_string());
-        let problem = amqp.clone().unwrap_or_default();
-        unless(amqp.is_none(), "amqp.url", problem, "its password with other than letters and digits is percent-encoded");
-        let database = self.database.url.expose();
-        let wrong = if database.is_empty() { None } else { store::check_url(database).err() };
-        let problem = wrong.clone().unwrap_or_default();
-        unless(wrong.is_none(), "database.url", problem, "its password with other than letters and digits is percent-encoded");
-        let filter = service::telemetry::check_filter(&self.log.filter).err().map(|error| exit::told(&error.into()));
-        unless(filter.is_none(), "log.filter", filter.clone().unwrap_or_default(), "info is the default");
         let shards = self.grid.shards;
         unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), "take 1 to 64");
         let days = self.grid.results_days;
@@ -218,6 +209,14 @@ impl Validate for Settings {
         unless(unit > 0, "producer.max_unit_ms", "is 0".to_owned(), "take some minutes");
         unless(self.producer.lease_ms >= 1_000, "producer.lease_ms", "is under a second".to_owned(), "take some seconds");
         unless(self.aggregator.batch > 0, "aggregator.batch", "is 0".to_owned(), "take some hundreds");
+        let database = Some(self.database.url.expose()).filter(|url| !url.is_empty());
+        let unusable = [
+            ("amqp.url", broker::rabbit::check_url(self.amqp.url.expose()).err().map(|error| error.to_string())),
+            ("database.url", database.and_then(|url| store::check_url(url).err())),
+            ("log.filter", service::telemetry::check_filter(&self.log.filter).err().map(|error| exit::told(&error.into()))),
+        ];
+        let told = |(key, problem): (&str, Option<String>)| Some(Mistake::new(key, format!("cannot be used: {}", problem?)));
+        mistakes.extend(unusable.into_iter().filter_map(told));
         mistakes
     }
 }
