@@ -113,7 +113,7 @@ SCHEMAS = dict([
         triggers=listed(record(
             ("type", "metadata"), type={"const": "prometheus"}, metricType={"enum": ["AverageValue", "Value"]},
             metadata=record(("serverAddress", "query", "threshold"), serverAddress=TEXT, query=TEXT, threshold=TEXT,
-                            ignoreNullValues={"enum": ["true", "false"]}),
+                            ignoreNullValues={"enum": ["true", "false"]}, authModes=TEXT),
             authenticationRef=record(("name",), name=TEXT),
         )),
     )),

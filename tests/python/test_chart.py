@@ -52,6 +52,8 @@ REFUSED = {
         {"pools": {"open": {"autoscaling": {"type": "hpa", "minReplicas": 9, "maxReplicas": 3}}}}, "above maxReplicas"),
     "keda without a server": (
         {"pools": {"open": {"autoscaling": {"type": "keda"}}}}, "keda.serverAddress is not set"),
+    "a login at Prometheus that is none": (
+        {"worker": {"autoscaling": {"keda": {"authModes": "token"}}}}, "authModes"),
     "no pool": ({"pools": {"open": None}}, "pools is empty"),
     "too little memory": (
         {"worker": {"slots": 2, "resources": {"limits": {"memory": "4.4Gi"}}}}, "slots * executorMemory + 512Mi is 4608Mi"),

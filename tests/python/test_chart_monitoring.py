@@ -67,10 +67,20 @@ class Monitoring(unittest.TestCase):
         (group,) = rules["spec"]["groups"]
         self.assertEqual(group["interval"], "30s")
         recorded, alert = group["rules"]
-        self.assertEqual(recorded["labels"], {"team": "grid"})
+        self.assertNotIn("labels", recorded, "what is recorded must match what it is compared with")
         self.assertEqual(alert["labels"], {"team": "grid", "severity": "critical"})
         url = "https://runbooks.example.com/deploy/runbooks/InvariantBroken.md"
         self.assertEqual(alert["annotations"], {"summary": "{{ $labels.pod }} broke an invariant", "runbook_url": url})
+
+    def test_a_unit_may_wait_three_times_as_long_as_the_longest_computes(self):
+        for longest, limit in ((60, 900), (300, 900), (301, 903), (1800, 5400)):
+            values = chart.scenarios()["monitoring"] | {
+                "worker": {"maxUnitSeconds": 60}, "pools": {"long": {"maxUnitSeconds": longest}},
+            }
+            (rules,) = chart.of_kind(chart.objects(values), "PrometheusRule")
+            told = {rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
+            wanted = f"namespace_pool:offpeak_oldest_due_unit_seconds:max > {limit}"
+            self.assertEqual(told["OffpeakOldestDueUnit"], wanted)
 
 
 if __name__ == "__main__":

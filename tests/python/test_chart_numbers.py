@@ -67,11 +67,23 @@ class Numbers(unittest.TestCase):
     def test_the_readme_tells_the_least_rights(self):
         readme = (chart.CHART / "README.md").read_text()
         permissions = chart.of_kind(chart.objects(chart.scenarios()["operators"]), "Permission")
-        for name in ("producer", "aggregator", "worker-open"):
+        for name in ("producer", "aggregator", "operator", "worker-open"):
             (spec,) = [each["spec"] for each in permissions if each["spec"]["userReference"]["name"] == f"demo-offpeak-{name}"]
             rights = [spec["permissions"][right] for right in ("configure", "write", "read")]
             row = " | ".join(f"`{right}`".replace("|", "\\|").replace("work\\.open", "work\\.P") for right in rights)
             self.assertIn(f"| {row} |", readme, name)
+
+    def test_the_operator_may_do_what_the_one_of_deploy_may(self):
+        users = json.loads((chart.ROOT / "deploy" / "rabbitmq" / "users.json").read_text())
+        found = chart.objects(chart.scenarios()["operators"])
+
+        def spec(kind):
+            (one,) = [each["spec"] for each in chart.of_kind(found, kind) if each["metadata"]["name"] == "demo-offpeak-operator"]
+            return one
+        (user,) = [each for each in users["users"] if each["name"] == "offpeak-operator"]
+        (rights,) = [each for each in users["permissions"] if each["user"] == "offpeak-operator"]
+        self.assertEqual(spec("User")["tags"], user["tags"])
+        self.assertEqual(spec("Permission")["permissions"], {key: rights[key] for key in ("configure", "write", "read")})
 
     def test_a_scaler_alone_sets_the_number_of_workers(self):
         for name, values, found in chart.scenes():
@@ -89,7 +101,7 @@ class Numbers(unittest.TestCase):
                     self.assertEqual(spec["scaleTargetRef"]["name"], document["metadata"]["name"])
                     behavior = spec.get("behavior") or spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
                     window = behavior["scaleDown"]["stabilizationWindowSeconds"]
-                    self.assertGreaterEqual(window, wanted["maxUnitSeconds"])
+                    self.assertEqual(window, max(300, wanted["maxUnitSeconds"], wanted["autoscaling"]["targetBacklogSeconds"]))
                     target = wanted["autoscaling"]["targetBacklogSeconds"] * wanted["slots"]
                     if scaler["kind"] == "ScaledObject":
                         (trigger,) = spec["triggers"]
@@ -101,6 +113,12 @@ class Numbers(unittest.TestCase):
                         self.assertEqual(external["target"], {"type": "AverageValue", "averageValue": str(target)})
                         self.assertEqual(external["metric"]["selector"]["matchLabels"]["pool"], pool)
             self.assertEqual(scalers, {})
+
+    def test_workers_go_no_sooner_than_the_backlog_is_to_be_done(self):
+        for unit, target, window in ((60, 60, 300), (900, 60, 900), (60, 1800, 1800), (60, 7200, 3600)):
+            worker = {"maxUnitSeconds": unit, "autoscaling": {"type": "hpa", "targetBacklogSeconds": target}}
+            (scaler,) = chart.of_kind(chart.objects(chart.with_secrets(worker=worker)), "HorizontalPodAutoscaler")
+            self.assertEqual(scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"], window)
 
     def test_a_guard_never_holds_a_single_pod(self):
         for name, values, found in chart.scenes():

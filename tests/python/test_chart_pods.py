@@ -74,6 +74,14 @@ class Pods(unittest.TestCase):
                 deployments = {chart.component(each) for each in chart.of_kind(found, "Deployment")}
                 self.assertEqual(set(expression["values"]), deployments)
 
+    def test_producers_and_no_others_reach_the_broker_s_management_side(self):
+        """Also where they check no policies: the notes run `offpeak customer` in their pods."""
+        for name, ports in (("ha", {15671, 15672}), ("services", {15671})):
+            for document in chart.of_kind(chart.objects(chart.scenarios()[name]), "NetworkPolicy"):
+                reached = {port["port"] for rule in document["spec"]["egress"] for port in rule["ports"]}
+                wanted = ports if chart.component(document) == "producer" else set()
+                self.assertEqual(reached & {15671, 15672}, wanted, document["metadata"]["name"])
+
     def test_recreating_pods_leaves_nothing_of_rolling(self):
         found = chart.objects(chart.with_secrets(aggregator={"strategy": {"type": "Recreate"}}))
         (aggregator,) = [each for each in chart.of_kind(found, "Deployment") if chart.component(each) == "aggregator"]

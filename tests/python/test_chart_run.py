@@ -170,6 +170,10 @@ class Run(unittest.TestCase):
         for container in containers:
             container.ready()
         self.submit(cluster)
+        login = cluster.secrets["demo-offpeak-operator-user-credentials"]
+        url = f"amqp://{login['username']}:{login['password']}@{amqp.hostname}:{amqp.port or 5672}/{self.vhost}"
+        done = cluster.run(of(found, "producer"), [str(kubelet.binary()), "dead", "list", "--amqp", url])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         for container in containers:
             self.assertNotIn("ACCESS_REFUSED", container.output())
         self.assertNotIn("not checked", containers[0].output() + containers[1].output(), "the policies are checked")
@@ -217,7 +221,7 @@ class Settings(unittest.TestCase):
         seen = set()
         for name, values in chart.scenarios().items():
             found = chart.objects(values)
-            login = {"uri": "amqp://a:b@127.0.0.1:1", "username": "a", "password": "b", "connection_string": "amqp://127.0.0.1:1"}
+            login = {"uri": "amqp://a:b@127.0.0.1:1", "username": "a", "password": "b", "connection_string": "amqp://a:b@127.0.0.1:1/"}
             secrets = {secret: login for secret in re.findall(r'"secretKeyRef": {"name": "([^"]+)"', json.dumps(found))}
             secrets["postgresql"] = login | {"uri": "postgres://a:b@127.0.0.1:1/a"}
             secrets["rabbitmq"] = login | {"management": "http://127.0.0.1:1"}

@@ -151,9 +151,13 @@ class Services(unittest.TestCase):
     def test_the_image_is_the_one_of_the_dockerfile(self):
         dockerfile = (ROOT / "deploy/Dockerfile").read_text()
         self.assertIn('ENTRYPOINT ["/usr/local/bin/offpeak"]', dockerfile)
+        # One builds it, since two that build the same tag at once are refused; the others never look for it elsewhere.
+        self.assertEqual([name for name in self.services if "build" in self.services[name]], ["migrate"])
+        self.assertEqual(self.services["migrate"]["build"], {"context": ".", "dockerfile": "deploy/Dockerfile"})
         for name in OURS:
             service = self.services[name]
-            self.assertEqual(service["build"], {"context": ".", "dockerfile": "deploy/Dockerfile"})
+            self.assertEqual(service["image"], "offpeak:trial")
+            self.assertEqual(service["pull_policy"], "build" if name == "migrate" else "never")
             self.assertIn(f"USER {service['user']}\n", dockerfile)
             self.assertEqual(service["command"], [name])
 

@@ -11,6 +11,7 @@ import unittest
 
 import yaml
 
+import chart
 import queries
 import scrape
 
@@ -36,12 +37,34 @@ class Rules(unittest.TestCase):
             file.write_text(queries.RULE_FILES[0].read_text().replace("sum by (", "sum by ((", 1))
             self.assertNotEqual(run("promtool", "check", "rules", str(file)).returncode, 0)
 
-    def test_the_unit_tests_hold(self):
+    def assert_unit_tests_hold(self, files):
         test = lambda file: (file.name, run("promtool", "test", "rules", str(file)))
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for name, done in pool.map(test, queries.UNIT_TESTS):
+            for name, done in pool.map(test, files):
                 with self.subTest(name):
                     self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_the_unit_tests_hold(self):
+        self.assert_unit_tests_hold(queries.UNIT_TESTS)
+
+    def test_those_that_read_what_is_recorded_hold_for_what_the_chart_renders(self):
+        """With a label more on each alert, which nothing recorded may have, and an address before each page."""
+        values = chart.scenarios()["monitoring"]
+        (rules,) = chart.of_kind(chart.objects(values), "PrometheusRule")
+        (label,) = values["prometheusRule"]["additionalRuleLabels"].items()
+        tests = [file for file in queries.UNIT_TESTS if "group_eval_order:" in file.read_text()]
+        self.assertIn("grid.yaml", [file.name for file in tests])
+        with tempfile.TemporaryDirectory() as folder:
+            rendered = pathlib.Path(folder, "rendered.yaml")
+            rendered.write_text(yaml.safe_dump(rules["spec"]))
+            copies = []
+            for file in tests:
+                text = re.sub("^rule_files: .*$", f"rule_files: [{rendered}]", file.read_text(), flags=re.M)
+                text = text.replace("severity: ", "{}: {}, severity: ".format(*label))
+                text = text.replace("runbook_url: ", f"runbook_url: {values['prometheusRule']['runbookUrl']}/")
+                copies.append(pathlib.Path(folder, file.name))
+                copies[-1].write_text(text)
+            self.assert_unit_tests_hold(copies)
 
     def test_records_are_named_level_metric_operations(self):
         for name in queries.recorded():

@@ -46,6 +46,11 @@ spec:
 configure: {{ printf "^%s$" $mailbox | quote }}
 write: {{ printf `^(offpeak\.submit|%s)$` $mailbox | quote }}
 read: {{ printf `^(offpeak\.customer|%s)$` $mailbox | quote }}
+{{- else if eq .component "operator" }}
+{{- /* Reads dead letters, and sends them where they came from: as in deploy/rabbitmq/users.json. */}}
+configure: "^$"
+write: {{ `^(offpeak\.submit|offpeak\.work|offpeak\.outcomes|offpeak\.fetch)$` | quote }}
+read: {{ `^offpeak\.dead\.` | quote }}
 {{- else if hasPrefix "worker-" .component }}
 {{- $lanes := printf `offpeak\.work\.%s\.[0-9]+` (trimPrefix "worker-" .component) }}
 configure: {{ `^offpeak\.worker\..+$` | quote }}

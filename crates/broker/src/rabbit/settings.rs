@@ -10,7 +10,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 #[derive(Clone)]
 pub struct RabbitSettings {
     /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS with the system's roots; `heartbeat` and
-    /// `connection_timeout` in its query win over the fields here.
+    /// `connection_timeout` in its query win over the fields here. Without a virtual host, or with an empty one, it is `/`.
     pub url: String,
     /// The connections' name in the broker's management pages, such as `producer`.
     pub name: String,
@@ -44,7 +44,7 @@ impl RabbitSettings {
 impl fmt::Debug for RabbitSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitSettings")
-            .field("url", &self.url.parse::<AMQPUri>().map_or_else(|_| "(not a URL)".into(), |uri| address(&uri)))
+            .field("url", &parsed(&self.url).map_or_else(|_| "(not a URL)".into(), |uri| address(&uri)))
             .field("name", &self.name)
             .field("publish_window", &self.publish_window)
             .finish_non_exhaustive()
@@ -53,14 +53,12 @@ impl fmt::Debug for RabbitSettings {
 
 /// The user that a URL names; `None` if it cannot be read.
 pub fn user_of(url: &str) -> Option<String> {
-    let uri: AMQPUri = Some(url).filter(|url| url.contains("://"))?.parse().ok()?;
-    Some(uri.authority.userinfo.username)
+    parsed(url).ok().map(|uri| uri.authority.userinfo.username)
 }
 
 /// The virtual host that a URL names; `None` if it cannot be read.
 pub fn vhost_of(url: &str) -> Option<String> {
-    let uri: AMQPUri = Some(url).filter(|url| url.contains("://"))?.parse().ok()?;
-    Some(uri.vhost)
+    parsed(url).ok().map(|uri| uri.vhost)
 }
 
 /// Why a URL cannot be used; its text is not repeated, since it holds a password.
@@ -91,10 +89,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, UrlError> {
-        if !settings.url.contains("://") {
-            return Err(UrlError("it names no host".into())); // would be read as a path, and shown as one
-        }
-        let mut uri: AMQPUri = settings.url.parse().map_err(UrlError)?;
+        let mut uri = parsed(&settings.url)?;
         uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
         let timeout_ms = *uri.query.connection_timeout.get_or_insert(settings.connection_timeout_ms);
         let timeout = Duration::from_millis(timeout_ms.max(1));
@@ -105,6 +100,18 @@ impl Target {
     pub(super) fn properties(&self, role: &str) -> ConnectionProperties {
         ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into())
     }
+}
+
+/// A URL as it is meant: an address that ends in a slash, as `RabbitMQ`'s cluster operator writes it, names the virtual host `/`.
+fn parsed(url: &str) -> Result<AMQPUri, UrlError> {
+    if !url.contains("://") {
+        return Err(UrlError("it names no host".into())); // would be read as a path, and shown as one
+    }
+    let mut uri: AMQPUri = url.parse().map_err(UrlError)?;
+    if uri.vhost.is_empty() {
+        uri.vhost.push('/');
+    }
+    Ok(uri)
 }
 
 fn address(uri: &AMQPUri) -> String {
@@ -125,6 +132,18 @@ mod tests {
         assert_eq!(user_of("amqp://ann:s3cret@host/grid").as_deref(), Some("ann"));
         assert_eq!(user_of("amqp://host").as_deref(), Some("guest"));
         assert_eq!([user_of("host"), user_of("http://ann@host")], [None, None]);
+    }
+
+    #[test]
+    fn a_url_without_a_virtual_host_or_with_an_empty_one_means_the_one_that_is_called_slash() {
+        for url in ["amqp://h", "amqp://h/", "amqp://h/?heartbeat=7", "amqps://u:p@h:5671/", "amqp://h/%2f"] {
+            assert_eq!(vhost_of(url).as_deref(), Some("/"), "{url}");
+            let target = Target::new(&RabbitSettings::new(url)).unwrap();
+            assert_eq!(target.uri.vhost, "/", "{url}");
+            assert!(target.uri.to_string().contains("/%2F?"), "the control connections are given it as text: {}", target.uri);
+        }
+        assert_eq!(vhost_of("amqp://h/grid").as_deref(), Some("grid"));
+        assert_eq!(Target::new(&RabbitSettings::new("amqp://h/")).unwrap().address, "amqp://h:5672");
     }
 
     #[test]
