@@ -14,8 +14,6 @@ struct Row {
     folder: &'static str,
     /// Our crates that its library may name.
     imports: &'static [&'static str],
-    /// Our crates that only its `main.rs` may name, because that is where adapters are chosen.
-    main_imports: &'static [&'static str],
     /// Our crates that only its tests may name.
     test_imports: &'static [&'static str],
     /// Crates of others that it never sees.
@@ -23,7 +21,6 @@ struct Row {
 }
 
 const LIBRARIES: &[&str] = &["rules", "ports", "protocol", "service"];
-const ADAPTERS: &[&str] = &["broker", "store", "sandbox", "service"];
 const TESTKIT: &[&str] = &["testkit"];
 const SERVICE_TESTS: &[&str] = &["testkit", "broker", "store", "sandbox"];
 const EVERYTHING: &[&str] = &[
@@ -56,8 +53,8 @@ const TABLE: &[Row] = &[
     service_row("services/producer"),
     service_row("services/worker"),
     service_row("services/aggregator"),
-    Row { folder: "services/offpeak", imports: EVERYTHING, main_imports: &[], test_imports: EVERYTHING, never: &[] },
-    Row { folder: "tests", imports: &[], main_imports: &[], test_imports: EVERYTHING, never: &[] },
+    Row { folder: "services/offpeak", imports: EVERYTHING, test_imports: EVERYTHING, never: &[] },
+    Row { folder: "tests", imports: &[], test_imports: EVERYTHING, never: &[] },
 ];
 
 /// Each outside system is named by one crate of ours, in whatever kind of dependency.
@@ -76,11 +73,12 @@ const DOORS: &[(&str, &str)] = &[
 ];
 
 const fn row(folder: &'static str, imports: &'static [&str], never: &'static [&str]) -> Row {
-    Row { folder, imports, main_imports: &[], test_imports: TESTKIT, never }
+    Row { folder, imports, test_imports: TESTKIT, never }
 }
 
+/// The programs in `services/offpeak` choose the adapters; a service is handed them.
 const fn service_row(folder: &'static str) -> Row {
-    Row { folder, imports: LIBRARIES, main_imports: ADAPTERS, test_imports: SERVICE_TESTS, never: &[] }
+    Row { folder, imports: LIBRARIES, test_imports: SERVICE_TESTS, never: &[] }
 }
 
 /// One package as cargo sees it.
@@ -132,45 +130,12 @@ fn violations(package: &Package, row: &Row) -> Vec<String> {
     let mut found = Vec::new();
     for Dependency { name, for_tests, ours } in &package.dependencies {
         let name = name.as_str();
-        let imported = row.imports.contains(&name) || row.main_imports.contains(&name);
-        let allowed = imported || (*for_tests && row.test_imports.contains(&name));
+        let allowed = row.imports.contains(&name) || (*for_tests && row.test_imports.contains(&name));
         if *ours && !allowed {
             found.push(format!("{} must not import {name}", package.folder));
         }
         if !for_tests && row.never.contains(&name) {
             found.push(format!("{} must never see {name}", package.folder));
-        }
-    }
-    found
-}
-
-/// Lines of a library source that name one of `crates` as a path.
-fn names(source: &str, crates: &[&str]) -> Vec<usize> {
-    let named = |line: &str| {
-        crates.iter().any(|name| {
-            let starts = line.match_indices(name).map(|(at, _)| at);
-            starts.into_iter().any(|at| {
-                let before = &line[..at];
-                let own = before.ends_with("::") || before.ends_with(|sign: char| sign.is_alphanumeric() || sign == '_');
-                !own && line[at + name.len()..].starts_with("::")
-            })
-        })
-    };
-    let code = source.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
-    code.filter(|(_, line)| named(line)).map(|(number, _)| number + 1).collect()
-}
-
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
         }
     }
     found
@@ -192,27 +157,6 @@ fn every_package_is_in_the_table_and_imports_what_it_may() {
         }
     }
     found.extend(rows.keys().map(|folder| format!("{folder} is in the table, but not in the workspace")));
-    assert_none(&found);
-}
-
-#[test]
-fn adapters_are_named_in_main_only() {
-    let mut found = Vec::new();
-    for row in TABLE.iter().filter(|row| !row.main_imports.is_empty()) {
-        let hidden: Vec<&str> = row.main_imports.iter().copied().filter(|name| !row.imports.contains(name)).collect();
-        let source = root().join(row.folder).join("src");
-        for path in sources(&source) {
-            let inside = path.strip_prefix(&source).expect("inside");
-            let text = std::fs::read_to_string(&path).expect("source");
-            let is_test = inside.iter().any(|part| part == "tests" || part == "tests.rs");
-            if inside == Path::new("main.rs") || is_test {
-                continue;
-            }
-            let library = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-            let place = path.strip_prefix(root()).expect("inside").display().to_string();
-            found.extend(names(library, &hidden).iter().map(|line| format!("{place}:{line} names an adapter")));
-        }
-    }
     assert_none(&found);
 }
 
@@ -273,6 +217,4 @@ fn the_checks_can_fail() {
     assert_eq!(violations(&package("testkit", true, true), &row).len(), 0);
     assert_eq!(violations(&package("ports", false, true), &row).len(), 0);
     assert_eq!(violations(&package("rand", false, false), &row), ["crates/store must never see rand"]);
-    let source = "use broker::Memory;\nlet a = crate::broker::x();\n// broker::y\nmy_broker::z();\nf(broker::w);";
-    assert_eq!(names(source, &["broker"]), [1, 5]);
 }

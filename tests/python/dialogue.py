@@ -7,7 +7,8 @@
         job = acme.submit({...})                             # the job's id; acme.until(job.asked, "job.completed")
 
 Every reply that is read is validated: schema, properties, the trace of its request, and no message_id for two bodies. One that
-comes again, as delivery at least once may bring it, is dropped by its message_id, as the guide tells customers to.
+comes again, as delivery at least once may bring it, is dropped by its message_id, as the guide tells customers to: so a request that
+is sent again under the same keys has a reply here only if the grid gives it a message_id of its own.
 """
 
 import base64

@@ -198,6 +198,9 @@ class Jobs(Case):
         self.assertEqual(status["items"], {"submitted": 10, "succeeded": 10, "failed": 0, "cancelled": 0})
         self.assertEqual((status["parts"], ended["parts"]), (len(parts), len(parts)))
         self.assertLess(status["admitted_at_us"], status["ended_at_us"])
+        keys = {"message_id": "the same", "correlation_id": "the same"}
+        asked = [acme.get("job.status", {"job": job.id}, **keys)["job"] for _ in range(2)]
+        self.assertEqual(asked, [job.id, job.id], "a question is answered as often as it is asked")
 
     @in_both_forms()
     def test_jobs_are_listed_the_youngest_first_in_pages_and_by_state(self, acme):
@@ -432,6 +435,11 @@ class Messages(Case):
         self.assertLessEqual({"/pool", "/priority", "/unit/max_items"}, pointers, problem)
         problem = self.refused("invalid-job", acme.submit, blocks(digest(b"never sent"), 5))
         self.assertEqual([error["pointer"] for error in problem["errors"]], ["/app"])
+        for field, number in (("quorum", 300), ("priority", 200), ("max_failures", 70_000), ("deadline_s", -1)):
+            problem = self.refused("invalid-job", acme.submit, blocks(app, 5, **{field: number}))
+            self.assertEqual([error["pointer"] for error in problem["errors"]], [f"/{field}"], problem)
+        problem = self.refused("invalid-request", acme.get, "job.list", {"limit": -1})
+        self.assertEqual([error["pointer"] for error in problem["errors"]], ["/limit"])
 
     def test_a_trace_is_in_the_logs_of_every_service_that_touches_the_job(self):
         acme = GRID.customer()
@@ -613,7 +621,8 @@ class Problems(Case):
         identity = dialogue.uuid7()
         problem = self.told(acme, "job.submit", blocks(app, 1), message_id=identity)
         self.assertEqual(problem["limit"], 1)
-        again = self.told(acme, "job.submit", blocks(app, 1), message_id=identity, correlation_id="again")
+        # Under the same keys: were it the same answer, it would be dropped here.
+        again = self.told(acme, "job.submit", blocks(app, 1), message_id=identity)
         self.assertEqual(again["code"], "too-many-jobs", "a refusal is told as often as it is asked for")
         acme.send("job.cancel", {"job": first.id}, correlation_id=first.asked)
         acme.completed(first)

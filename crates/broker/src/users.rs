@@ -69,16 +69,34 @@ pub struct UserSpec {
 
 /// A customer: submits under its own name, reads its own results, declares nothing.
 pub fn customer(name: &CustomerName, limits: UserLimits) -> UserSpec {
-    let rights = Rights {
+    let (rights, topics) = (own_rights(name.as_str()), vec![own_key(name.as_str())]);
+    UserSpec { name: name.to_string(), tags: Vec::new(), rights, topics, limits: Some(limits) }
+}
+
+/// Whether that user is a customer by its rights, also where somebody has changed them since: it reads its own results, or it
+/// may submit and nothing else.
+pub(crate) fn has_customers_rights(user: &str, rights: &Rights) -> bool {
+    let own = own_rights(user);
+    rights.read.contains(own.read.trim_start_matches('^')) || (rights.write == own.write && !user.starts_with(SERVICE_PREFIX))
+}
+
+/// Whether that user is a customer by a right to its own key.
+pub(crate) fn has_customers_key(user: &str, topic: &TopicRight) -> bool {
+    let own = own_key(user);
+    topic.exchange == own.exchange && topic.write == own.write
+}
+
+/// What a customer of that name may do.
+fn own_rights(name: &str) -> Rights {
+    Rights {
         configure: NOTHING.to_owned(),
         write: format!("^{}$", escaped(SUBMIT_EXCHANGE)),
         read: format!("^{}\\.{name}\\.", escaped(CUSTOMER_EXCHANGE)),
-    };
-    UserSpec { name: name.to_string(), tags: Vec::new(), rights, topics: vec![own_key(name)], limits: Some(limits) }
+    }
 }
 
 /// What keeps a customer to its own name on the one exchange that it may write to.
-fn own_key(name: &CustomerName) -> TopicRight {
+fn own_key(name: &str) -> TopicRight {
     TopicRight { exchange: SUBMIT_EXCHANGE.to_owned(), write: format!("^{name}$"), read: NOTHING.to_owned() }
 }
 
@@ -158,6 +176,18 @@ mod tests {
         assert_eq!([configure.as_str(), &write, &read], ["^$", r"^offpeak\.submit$", r"^offpeak\.customer\.acme\."]);
         assert_eq!([acme.topics[0].write.as_str(), &acme.topics[0].read], ["^acme$", "^$"]);
         assert_eq!(acme.topics[0].exchange, "offpeak.submit");
+    }
+
+    #[test]
+    fn a_customer_is_known_by_what_it_may_and_no_service_is_taken_for_one() {
+        let acme = customer(&CustomerName::new("acme").unwrap(), UserLimits::CUSTOMER);
+        assert!(has_customers_rights("acme", &acme.rights) && has_customers_key("acme", &acme.topics[0]));
+        let changed = Rights { write: NOTHING.to_owned(), read: format!("^x$|{}", acme.rights.read), ..acme.rights.clone() };
+        assert!(has_customers_rights("acme", &changed) && !has_customers_rights("other", &changed));
+        assert!(has_customers_rights("other", &acme.rights), "it may submit and nothing else");
+        assert!(!has_customers_key("other", &acme.topics[0]));
+        let services = services(&[PoolName::new("open").unwrap()]);
+        assert!(services.iter().all(|user| !has_customers_rights(&user.name, &user.rights)));
     }
 
     #[test]

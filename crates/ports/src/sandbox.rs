@@ -7,6 +7,16 @@ use protocol::job::{EntryKind, Limits};
 use protocol::unit::Call;
 use protocol::{CustomerName, Digest, Fuel, MeterId};
 
+/// The largest module, in bytes: larger data belongs into the job's shared input.
+pub const MAX_MODULE_BYTES: u64 = 32 << 20;
+
+/// Why a module of so many bytes is not accepted, if it is too large.
+pub fn module_too_large(bytes: u64) -> Option<String> {
+    let limit = MAX_MODULE_BYTES;
+    let way_out = "strip debug sections, move data to the job's shared input";
+    (bytes > limit).then(|| format!("the module has {bytes} bytes, over the limit of {limit}: {way_out}"))
+}
+
 /// An app made ready to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {

@@ -6,7 +6,10 @@ mod values;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::problem::PROBLEM_JSON;
+
 pub use encoding::decoded;
+pub use values::MAX_VALUES;
 
 /// The largest body of any message; brokers from 4.0 on refuse 16 MiB, and larger data goes as parts.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
@@ -26,7 +29,7 @@ impl Format {
         let Some(full) = content_type else { return Ok(Self::MessagePack) };
         match full.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
             "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Ok(Self::MessagePack),
-            "application/json" | "application/problem+json" => Ok(Self::Json),
+            "application/json" | PROBLEM_JSON => Ok(Self::Json),
             _ => Err(CodecError::ContentType { given: full.chars().take(80).collect() }),
         }
     }
@@ -99,24 +102,30 @@ pub enum CodecError {
     },
 }
 
-/// Writes a value; `kind` names it in errors.
+/// Writes a value; `kind` names it in errors. What [`decode`] would refuse is not written.
 pub fn encode<T: Serialize + ?Sized>(kind: &'static str, value: &T, format: Format) -> Result<Vec<u8>, CodecError> {
     let error = |detail: String| CodecError::Encode { kind, detail };
     let bytes = match format {
         Format::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| error(e.to_string()))?,
         Format::Json => serde_json::to_vec(value).map_err(|e| error(e.to_string()))?,
     };
-    check_size(bytes.len())?;
+    check(kind, &bytes, format)?;
     Ok(bytes)
 }
 
 /// Reads a value that fills the bytes exactly; `kind` names it in errors.
 pub fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8], format: Format) -> Result<T, CodecError> {
+    check(kind, bytes, format)?;
+    read(kind, bytes, format)
+}
+
+/// Reads likewise what keeps few of the values and skips the others unread, and so of however many they are.
+pub fn decode_head<T: DeserializeOwned>(kind: &'static str, bytes: &[u8], format: Format) -> Result<T, CodecError> {
     check_size(bytes.len())?;
-    if values::are_too_many(bytes, format) {
-        let detail = format!("it has more than {} values: send items as the lines of a blob", values::MAX_VALUES);
-        return Err(CodecError::Invalid { kind, detail, pointer: None });
-    }
+    read(kind, bytes, format)
+}
+
+fn read<T: DeserializeOwned>(kind: &'static str, bytes: &[u8], format: Format) -> Result<T, CodecError> {
     let decoded = match format {
         Format::MessagePack => decode_msgpack(kind, bytes),
         Format::Json => serde_json::from_slice(bytes).map_err(|e| json_error(kind, bytes, &e)),
@@ -152,6 +161,16 @@ fn place_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D, det
         Segment::Unknown => None,
     };
     error.path().iter().map(step).collect()
+}
+
+/// Whether the bytes may be a message: neither too many, nor of too many values.
+fn check(kind: &'static str, bytes: &[u8], format: Format) -> Result<(), CodecError> {
+    check_size(bytes.len())?;
+    if values::are_too_many(bytes, format) {
+        let detail = format!("it has more than {MAX_VALUES} values: send items as the lines of a blob");
+        return Err(CodecError::Invalid { kind, detail, pointer: None });
+    }
+    Ok(())
 }
 
 fn check_size(bytes: usize) -> Result<(), CodecError> {
@@ -260,6 +279,34 @@ mod tests {
         assert_eq!(pointers(r#"{"pool":"open"}"#), both(""));
         let text = JobSpec::from_bytes(b"{\"quorum\":\"two\"}", Format::Json).unwrap_err().to_string();
         assert!(text.contains("is not valid at /quorum: "), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_again_is_not_written() {
+        for format in [Format::MessagePack, Format::Json] {
+            // The list is a value too.
+            let most = vec![1_u8; MAX_VALUES - 1];
+            let bytes = encode("list", &most, format).unwrap();
+            assert_eq!(decode::<Vec<u8>>("list", &bytes, format).unwrap(), most);
+            let more = vec![1_u8; MAX_VALUES];
+            let refused = encode("list", &more, format).unwrap_err();
+            assert!(matches!(refused, CodecError::Invalid { pointer: None, .. }), "{refused:?}");
+            let bytes = match format {
+                Format::MessagePack => rmp_serde::to_vec_named(&more).unwrap(),
+                Format::Json => serde_json::to_vec(&more).unwrap(),
+            };
+            assert_eq!(decode::<Vec<u8>>("list", &bytes, format).unwrap_err().to_string(), refused.to_string());
+        }
+    }
+
+    #[test]
+    fn a_job_that_fits_only_without_its_defaults_is_not_written() {
+        let items = vec!["1"; MAX_VALUES - 20].join(",");
+        let app = crate::Digest([1; 32]);
+        let text = format!(r#"{{"app":"{app}","pool":"open","input":{{"items":[{items}]}}}}"#);
+        let spec = JobSpec::from_bytes(text.as_bytes(), Format::Json).unwrap();
+        let refused = spec.to_bytes(Format::MessagePack).unwrap_err().to_string();
+        assert!(refused.contains("more than 1000000 values"), "{refused}");
     }
 
     #[test]

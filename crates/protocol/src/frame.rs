@@ -27,6 +27,14 @@ pub enum FrameError {
         /// How many.
         extra: usize,
     },
+    /// A whole frame, but of more or fewer items than it should be.
+    #[error("frame has {entries} entries for {items} items")]
+    Count {
+        /// How many entries it has.
+        entries: usize,
+        /// How many items it should have them for.
+        items: u64,
+    },
     /// An entry or a count beyond 32 bits.
     #[error("frame entry or count is beyond 32 bits")]
     TooLarge,
@@ -178,6 +186,13 @@ pub fn results(frame: &[u8]) -> Result<Vec<Entry<'_>>, FrameError> {
     Ok(split(frame, true)?.into_iter().map(entry).collect())
 }
 
+/// The results of so many items; a frame of any other number is refused.
+pub fn results_of(frame: &[u8], items: u64) -> Result<Vec<Entry<'_>>, FrameError> {
+    let found = results(frame)?;
+    let entries = found.len();
+    if u64::try_from(entries) == Ok(items) { Ok(found) } else { Err(FrameError::Count { entries, items }) }
+}
+
 fn split(frame: &[u8], with_status: bool) -> Result<Vec<(u8, &[u8])>, FrameError> {
     let word = |at: usize| frame.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     let count = word(0).ok_or(FrameError::Truncated { entry: 0, count: 0 })?;
@@ -236,6 +251,17 @@ mod tests {
             if fails { results.failed("no") } else { results.ok(b"") }.unwrap();
         }
         assert_eq!(succeeded_bytes(&lengths(&items.finish()).unwrap(), &results.finish()), Ok(9));
+    }
+
+    #[test]
+    fn results_are_of_so_many_items_and_no_others() {
+        let mut frame = ResultFrame::default();
+        frame.ok(b"x").unwrap();
+        let frame = frame.finish();
+        assert_eq!(results_of(&frame, 1), Ok(vec![Entry::Ok(b"x")]));
+        for items in [0, 2, u64::MAX] {
+            assert_eq!(results_of(&frame, items), Err(FrameError::Count { entries: 1, items }));
+        }
     }
 
     #[test]

@@ -24,11 +24,11 @@ pub struct JobSpec {
     pub pool: PoolName,
     /// How many hosts must agree on a unit.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(min = 1, max = Self::MAX_QUORUM))]
     pub quorum: u8,
     /// Among the same customer's jobs, higher runs first; -100 to 100.
     #[serde(default)]
-    #[schemars(range(min = -100, max = 100))]
+    #[schemars(range(min = -Self::MAX_PRIORITY, max = Self::MAX_PRIORITY))]
     pub priority: i8,
     /// Seconds from admission after which what is not yet computed is cancelled.
     #[serde(default)]
@@ -52,6 +52,13 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// The largest quorum: more agreeing hosts than this prove nothing further.
+    pub const MAX_QUORUM: u8 = 16;
+    /// The highest priority; the lowest is as far below 0.
+    pub const MAX_PRIORITY: i8 = 100;
+    /// The largest parameters, as MessagePack: they are part of the brief that every worker keeps in memory.
+    pub const MAX_PARAMS_BYTES: usize = 1 << 20;
+
     /// The blobs that it names: app, shared input, and the input's own.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
         [Some(self.app), self.shared, self.input.blob()].into_iter().flatten()
@@ -62,11 +69,11 @@ fn empty_map() -> Value {
     Value::Map(Vec::new())
 }
 
-fn one() -> u8 {
+pub(crate) fn one() -> u8 {
     1
 }
 
-fn default_max_failures() -> u16 {
+pub(crate) fn default_max_failures() -> u16 {
     3
 }
 
@@ -102,11 +109,16 @@ impl Default for Limits {
 #[serde(default)]
 pub struct UnitSizing {
     /// The duration that unit sizes are steered toward.
-    #[schemars(range(min = 1, max = 600_000))]
+    #[schemars(range(min = 1, max = Self::MAX_TARGET_MS))]
     pub target_ms: u32,
     /// A unit never has more items.
     #[schemars(range(min = 1, max = u32::MAX))]
     pub max_items: u32,
+}
+
+impl UnitSizing {
+    /// The longest target: a unit is to be over long before the broker gives up waiting for it.
+    pub const MAX_TARGET_MS: u32 = 10 * 60 * 1_000;
 }
 
 impl Default for UnitSizing {
@@ -173,6 +185,16 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// The state as a word, in messages, tables, metrics and logs alike; the words stay.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
     /// Whether the job has had its terminal reply.
     pub fn is_terminal(self) -> bool {
         match self {
@@ -228,4 +250,16 @@ pub struct DropJob {
     pub job: crate::JobId,
     /// Whose it was.
     pub customer: CustomerName,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_a_state_by_its_word() {
+        for state in [JobState::Running, JobState::Completed, JobState::Cancelled, JobState::Expired] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod contract;
 pub mod customer;
 pub mod digest;
 pub mod frame;
+pub mod head;
 pub mod ids;
 pub mod input;
 pub mod job;

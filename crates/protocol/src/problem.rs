@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The content type of a problem in JSON (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// A request was refused, in the shape of RFC 9457.
 ///
 /// As the answer to a submission it is `offpeak.job.rejected.v1`, as that to any other request `offpeak.request.refused.v1`.
@@ -221,7 +224,7 @@ impl Code {
                 "invalid-job",
                 "Job is not valid",
                 "The job has mistakes; errors has each with a pointer to its place.",
-                "Mend each of them and send it under a new message_id.",
+                "Mend each of them and send it again, under the same message_id or a new one.",
             ),
             Self::InvalidRequest => about(
                 422,
@@ -248,7 +251,7 @@ impl Code {
                 429,
                 "rate-exceeded",
                 "Too many requests",
-                "You sent more requests a second than you may; limit is that number.",
+                "You sent more requests a second than you may, or have as many that take long under way; limit is that number.",
                 "Send it again after retry_after_s seconds.",
             ),
             Self::TooManyJobs => about(
@@ -269,8 +272,8 @@ impl Code {
                 507,
                 "storage-full",
                 "Storage is full",
-                "Your blobs take as many bytes as they may; limit is that number.",
-                "Delete blobs with offpeak.blob.delete.v1, or have the operator raise the limit.",
+                "Your blobs would take more bytes, or be more, than they may; limit is that number.",
+                "Delete blobs with offpeak.blob.delete.v1, or have the operator raise the limit of bytes.",
             ),
         }
     }
@@ -309,14 +312,14 @@ impl Problem {
         }
     }
 
-    /// The same with each mistake; they are in its detail, too.
+    /// A problem with each mistake; they are in its detail, too.
     #[must_use]
     pub fn with_errors(code: Code, errors: Vec<FieldError>) -> Self {
         let list: Vec<String> = errors.iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect();
         Self { errors, ..Self::new(code, list.join("; ")) }
     }
 
-    /// The same with the limit that was exceeded, and when to try again.
+    /// A problem of a limit that was exceeded, and when to try again.
     #[must_use]
     pub fn over(code: Code, limit: u64, retry_after_s: Option<u64>, detail: impl Into<String>) -> Self {
         Self { limit: Some(limit), retry_after_s: retry_after_s.or(code.usual_pause_s()), ..Self::new(code, detail) }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Metered WebAssembly instructions, the unit of billing; below 2^63, so that every database holds it exactly.
@@ -59,10 +60,10 @@ impl<'de> Deserialize<'de> for Fuel {
                 f.write_str("fuel: a whole number below 2^63, or its decimal digits as a string")
             }
             fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Fuel, E> {
-                Fuel::new(count).map_err(E::custom)
+                Fuel::new(count).map_err(|_beyond| E::invalid_value(Unexpected::Unsigned(count), &self))
             }
             fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<Fuel, E> {
-                u64::try_from(count).map(Fuel).map_err(E::custom)
+                u64::try_from(count).map(Fuel).map_err(|_negative| E::invalid_value(Unexpected::Signed(count), &self))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Fuel, E> {
                 Fuel::new(text.parse().map_err(E::custom)?).map_err(E::custom)

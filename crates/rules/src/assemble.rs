@@ -39,6 +39,14 @@ pub enum AssembleError {
         /// Where it begins.
         found: u64,
     },
+    /// A unit that is not decided yet.
+    #[error("unit of items {first} to {end} is still open")]
+    Open {
+        /// The unit's first item.
+        first: u64,
+        /// The first item no longer its own.
+        end: u64,
+    },
     /// A valid unit's output is no frame of its items.
     #[error("output of items {first} to {end} is not valid")]
     Frame {
@@ -62,7 +70,7 @@ impl Progress {
             UnitState::Valid => self.take_output(first, end, output)?,
             UnitState::Failed => (first..end).for_each(|_| self.failed()),
             UnitState::Cancelled => self.cancel(end - first),
-            UnitState::Open => return Err(AssembleError::Gap { expected: self.items, found: end }),
+            UnitState::Open => return Err(AssembleError::Open { first, end }),
         }
         Ok(())
     }
@@ -76,11 +84,7 @@ impl Progress {
 
     fn take_output(&mut self, first: u64, end: u64, output: &[u8]) -> Result<(), AssembleError> {
         let invalid = |source| AssembleError::Frame { first, end, source };
-        let results = frame::results(output).map_err(invalid)?;
-        if u64::try_from(results.len()).ok() != end.checked_sub(first) {
-            return Err(invalid(FrameError::TooLarge));
-        }
-        for entry in results {
+        for entry in frame::results_of(output, end.saturating_sub(first)).map_err(invalid)? {
             match entry {
                 Entry::Ok(output) => {
                     self.chain.succeeded(output);
@@ -197,8 +201,10 @@ mod tests {
         let frame = frame_of(&[Some(1)]);
         let mut progress = Progress::default();
         assert!(matches!(progress.take((1, 2, UnitState::Valid, &frame)), Err(AssembleError::Gap { .. })));
-        assert!(matches!(progress.take((0, 2, UnitState::Valid, &frame)), Err(AssembleError::Frame { .. })));
-        assert!(progress.take((0, 1, UnitState::Open, &frame)).is_err());
+        let source = FrameError::Count { entries: 1, items: 2 };
+        let wrong = Err(AssembleError::Frame { first: 0, end: 2, source });
+        assert_eq!(progress.take((0, 2, UnitState::Valid, &frame)), wrong);
+        assert_eq!(progress.take((0, 1, UnitState::Open, &frame)), Err(AssembleError::Open { first: 0, end: 1 }));
         assert_eq!(progress, Progress::default());
     }
 

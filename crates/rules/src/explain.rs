@@ -149,10 +149,7 @@ impl Reason {
     /// The kind as a word for programs; the words stay.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Ended(JobState::Completed) => "completed",
-            Self::Ended(JobState::Cancelled) => "cancelled",
-            Self::Ended(JobState::Expired) => "expired",
-            Self::Ended(JobState::Running) => "running",
+            Self::Ended(state) => state.word(),
             Self::Paused => "paused",
             Self::BudgetSpent { .. } => "budget-spent",
             Self::NoWorkers => "no-workers",

@@ -78,6 +78,17 @@ impl Lanes {
         self.rooms.len()
     }
 
+    /// Whether a lane has consumers.
+    pub fn is_live(&self, lane: u16) -> bool {
+        self.rooms.iter().any(|(live, _)| *live == lane)
+    }
+
+    /// The lanes that a further replica of a unit is not placed on: those `taken` by its others. Where no other lane has
+    /// consumers, only those on which one is still `computing`: a lane may have many hosts, and the same one may err but once.
+    pub fn avoided<'a>(&self, taken: &'a [u16], computing: &'a [u16]) -> &'a [u16] {
+        if self.rooms.iter().all(|(lane, _)| taken.contains(lane)) { computing } else { taken }
+    }
+
     /// Whether `replicas` of one unit can be placed now, each on a lane of its own and none on one of `taken`.
     pub fn has_room(&self, replicas: usize, taken: &[u16]) -> bool {
         self.open(taken).count() >= replicas
@@ -138,6 +149,16 @@ mod tests {
         assert_eq!(window(50, Some(10_000)), 3);
         assert_eq!(window(2, Some(10)), 100);
         assert_eq!(window(4, Some(0)), MAX_WINDOW);
+    }
+
+    #[test]
+    fn a_further_replica_goes_to_a_used_lane_if_there_is_no_other() {
+        let mut lanes = Lanes::new(vec![(0, 1), (1, 0), (2, 3)]);
+        assert_eq!(lanes.avoided(&[0, 2], &[2]), [0, 2], "lane 1 will have room");
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[2]), [2]);
+        let avoided = lanes.avoided(&[0, 1, 2], &[2]).to_vec();
+        assert_eq!(lanes.place(1, &avoided), Some(vec![0]));
+        assert!(lanes.is_live(1) && !lanes.is_live(3));
     }
 
     /// A lane from which `taken` units are taken in each round; the level it comes to, and in how many rounds it ran dry.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use protocol::Micros;
 
-/// A day.
-const DAY_US: i64 = 86_400_000_000;
+/// A day, in the microseconds of [`Micros`].
+pub const DAY_US: i64 = 86_400_000_000;
 /// Years are written with four digits.
 const YEARS: Range<i64> = 1970..10_000;
 

@@ -45,6 +45,16 @@ pub enum Finding {
     Refused(String),
 }
 
+impl Finding {
+    /// What it votes for, if it is a result.
+    pub fn vote(&self) -> Option<&Vote> {
+        match self {
+            Self::Computed { vote, .. } => Some(vote),
+            Self::Failed(_) | Self::TooLarge(_) | Self::Interrupted(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Checks an outcome's bytes: the digest, the frame and each entry.
 pub fn examine(outcome: &Outcome) -> Finding {
     match &outcome.result {
@@ -179,26 +189,27 @@ impl Court<'_> {
             let reason = format!("host {host} answered {entries} items of {}", self.unit.end - self.unit.first);
             return self.failed(place, host, reason);
         }
-        self.dismiss_earlier(host);
+        let again = self.dismiss_earlier(host);
         self.unit.replicas[place].vote = Some(vote.clone());
         self.close(place, host, ReplicaState::Computed, None);
         if self.agreeing(vote) >= usize::from(self.policy.quorum.max(1)) {
             self.dismiss_losers(vote);
             return self.end(UnitState::Valid, End::Valid);
         }
-        self.continue_vote();
+        self.continue_vote(again);
     }
 
     /// Two replicas of a unit never count from the same host (invariant I6). The later one does, because it went to the
     /// lane where the host is now: were it the earlier one, which another lane may have been given up to, every further
-    /// replica could go to this host again.
-    fn dismiss_earlier(&mut self, host: &HostId) {
+    /// replica could go to this host again. Whether there was an earlier one.
+    fn dismiss_earlier(&mut self, host: &HostId) -> bool {
         let same = |r: &ReplicaFacts| r.state == ReplicaState::Computed && r.host.as_ref() == Some(host);
-        let Some(earlier) = self.unit.replicas.iter_mut().find(|r| same(r)) else { return };
+        let Some(earlier) = self.unit.replicas.iter_mut().find(|r| same(r)) else { return false };
         earlier.state = ReplicaState::Interrupted;
         let reason = format!("host {host} has computed another replica of this unit");
         self.judgement.ends.push((earlier.replica, ReplicaState::Interrupted, Some(reason)));
         self.judgement.wasted = true;
+        true
     }
 
     fn failed(&mut self, place: usize, host: &HostId, reason: String) {
@@ -212,7 +223,7 @@ impl Court<'_> {
         if failures > usize::from(self.policy.max_failures) {
             return self.end(UnitState::Failed, End::Failed { reason });
         }
-        self.further(retry::backoff(failures, self.random));
+        self.replace(retry::backoff(failures, self.random));
     }
 
     fn too_large(&mut self, place: usize, host: &HostId, reason: String) {
@@ -229,21 +240,21 @@ impl Court<'_> {
     fn interrupted(&mut self, place: usize, host: &HostId, reason: String) {
         self.judgement.wasted = true;
         self.close(place, host, ReplicaState::Interrupted, Some(reason));
-        self.further(Duration::ZERO);
+        self.replace(Duration::ZERO);
     }
 
     /// A refusal costs no retry, but the unit waits longer each time: another host may be found, or this one mended.
     fn refused(&mut self, place: usize, host: &HostId, reason: String) {
         self.judgement.wasted = true;
         self.close(place, host, ReplicaState::Interrupted, Some(reason));
-        self.further(retry::backoff(self.count(ReplicaState::Interrupted), self.random));
+        self.replace(retry::backoff(self.count(ReplicaState::Interrupted), self.random));
     }
 
-    /// No quorum yet: as many further replicas as the largest group still lacks beyond those under way.
-    fn continue_vote(&mut self) {
-        let largest = self.unit.replicas.iter().filter_map(|r| r.vote.as_ref()).map(|v| self.agreeing(v)).max().unwrap_or(0);
-        let lacking = usize::from(self.policy.quorum).saturating_sub(largest);
-        let under_way = self.count(ReplicaState::Due) + self.count(ReplicaState::Sent);
+    /// No quorum yet: as many further replicas as the largest group still lacks beyond those under way. Where a host answered
+    /// `again`, there may be no other one: each waits longer.
+    fn continue_vote(&mut self, again: bool) {
+        let largest = self.largest_group();
+        let (lacking, under_way) = (self.lacking(largest), self.under_way());
         if lacking <= under_way {
             return;
         }
@@ -252,9 +263,29 @@ impl Court<'_> {
             let reason = format!("hosts do not agree on the output: {} different answers", self.distinct_votes());
             return self.end(UnitState::Failed, End::Failed { reason });
         }
+        let wait = if again { retry::backoff(self.count(ReplicaState::Interrupted), self.random) } else { Duration::ZERO };
         for _ in under_way..lacking {
-            self.further(Duration::ZERO);
+            self.further(wait);
         }
+    }
+
+    /// A further replica for one that ended, unless it was taken for lost and there is one for it already.
+    fn replace(&mut self, wait: Duration) {
+        if self.under_way() < self.lacking(self.largest_group()) {
+            self.further(wait);
+        }
+    }
+
+    fn largest_group(&self) -> usize {
+        self.unit.replicas.iter().filter_map(|r| r.vote.as_ref()).map(|vote| self.agreeing(vote)).max().unwrap_or(0)
+    }
+
+    fn lacking(&self, largest_group: usize) -> usize {
+        usize::from(self.policy.quorum.max(1)).saturating_sub(largest_group)
+    }
+
+    fn under_way(&self) -> usize {
+        self.count(ReplicaState::Due) + self.count(ReplicaState::Sent)
     }
 
     fn further(&mut self, wait: Duration) {

@@ -33,14 +33,9 @@ impl Backoff {
         whole / 2 + (whole / 2).mul_f64(share)
     }
 
-    /// How many delays were handed out since the last [`reset`](Self::reset).
+    /// How many delays were handed out.
     pub fn failures(&self) -> u32 {
         self.failures
-    }
-
-    /// Begins again at the first delay; call it once the thing has worked for a while, not at its first sign of life.
-    pub fn reset(&mut self) {
-        self.failures = 0;
     }
 }
 
@@ -57,8 +52,6 @@ mod tests {
         let delays: Vec<_> = (0..9).map(|_| backoff.next_delay(|| 1.0).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         assert_eq!(backoff.failures(), 9);
-        backoff.reset();
-        assert_eq!(backoff.next_delay(|| 1.0), FIRST);
     }
 
     #[test]

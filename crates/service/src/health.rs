@@ -1,9 +1,11 @@
 //! Whether the process has started and is ready for work, as told by its parts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+
+use crate::lock::lock;
 
 /// Named conditions that must all hold before the process takes work.
 ///
@@ -156,11 +158,6 @@ impl Startup {
     pub fn report(&self) -> StartupReport {
         lock(&self.state).clone()
     }
-}
-
-/// A panic while the lock was held leaves plain values behind, so the lock stays usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

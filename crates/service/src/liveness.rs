@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// A loop's turn takes milliseconds: one that goes on for so long blocks its thread for ever, on a crowded machine too.
 const LONGEST_TURN: Duration = Duration::from_mins(1);
@@ -100,11 +102,6 @@ impl Drop for Watched {
     fn drop(&mut self) {
         lock(&self.turns).tasks.remove(&self.id);
     }
-}
-
-/// A panic while the lock was held leaves plain values behind, so the lock stays usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The metrics of one process: a registry that names, checks and renders them; the door to crate prometheus.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
+
+use crate::lock::lock;
 
 pub use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -103,7 +105,7 @@ impl Metrics {
 
     /// A counter with labels that several services count in: whoever asks first registers it.
     pub fn shared_counter_with(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = lock(&self.shared);
         if let Some(counter) = shared.get(name) {
             return Ok(counter.clone());
         }

@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
-use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Backoff;
+use crate::scope::TaskError;
+use crate::{Backoff, told};
 
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(100);
@@ -18,10 +18,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Tries until an attempt succeeds, waiting longer each time; `None` if `stopping` is cancelled first.
 ///
 /// The caller keeps what it holds meanwhile, so that its queue's prefetch becomes the back-pressure. The first
-/// failure and the recovery are logged, not each attempt; `what` reads as a sentence's subject.
+/// failure with its causes and the recovery are logged, not each attempt; `what` reads as a sentence's subject.
 pub async fn until_done<T, E, F>(what: &str, stopping: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
 where
-    E: Display,
+    E: Into<TaskError>,
     F: Future<Output = Result<T, E>>,
 {
     let mut backoff = Backoff::new(FIRST, LONGEST);
@@ -33,8 +33,14 @@ where
                 }
                 return Some(done);
             }
-            Err(error) if backoff.failures() == 0 => tracing::warn!("{what} fails and is tried again: {error}"),
-            Err(error) => tracing::debug!("{what} still fails: {error}"),
+            Err(error) => {
+                let error: TaskError = error.into();
+                if backoff.failures() == 0 {
+                    tracing::warn!("{what} fails and is tried again: {}", told(&*error));
+                } else {
+                    tracing::debug!("{what} still fails: {}", told(&*error));
+                }
+            }
         }
         let wait = backoff.next_delay(random);
         tokio::select! {

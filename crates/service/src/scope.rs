@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::Liveness;
+use crate::lock::lock;
+use crate::{Liveness, told};
 
 /// How long an aborted task has to reach its next await; one that blocks its thread is left behind and named.
 const ABORT_PATIENCE: Duration = Duration::from_secs(2);
@@ -309,7 +310,7 @@ impl Scope {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
 }
 
@@ -362,7 +363,7 @@ fn note(failure: &mut Option<ScopeError>, ended: Result<(), ScopeError>) {
         tracing::error!("while stopping: {error}");
         *failure = Some(error);
     } else {
-        tracing::warn!("also while stopping: {error}");
+        tracing::warn!("also while stopping: {}", told(&error));
     }
 }
 

@@ -1,7 +1,9 @@
 //! What was seen: a memory of the last keys, bounded, for what is to be said once.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::lock::lock;
 
 /// The last keys that came; beyond its bound the one that came first is forgotten.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ impl<K: Ord + Copy> Seen<K> {
 
     /// Whether a key comes for the first time, as far as is remembered.
     pub fn is_new(&self, key: K) -> bool {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = lock(&self.keys);
         let (known, order) = &mut *keys;
         if !known.insert(key) {
             return false;

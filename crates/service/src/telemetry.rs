@@ -44,6 +44,8 @@ static INSTALLED: Mutex<bool> = Mutex::new(false);
 /// Sends the process's logs to stderr; a second call checks its filter and leaves the first set-up alone. What lapin logs is left
 /// out unless the filter names it: what an operator must know of it we say, and its warnings carry the bodies of messages.
 ///
+/// A line that cannot be written is dropped: a full disk or a closed pipe under the logs ends no service.
+///
 /// Under [`Format::Json`] panics become a log line too, so that every line of stderr is one object.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     let parsed = readable(filter)?;
@@ -88,7 +90,7 @@ fn human<W>(filter: EnvFilter, coloured: bool, writer: W) -> impl Subscriber + S
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(writer);
     builder.with_ansi(coloured).with_target(false).finish()
 }
 
@@ -96,7 +98,7 @@ fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(writer);
     builder.json().flatten_event(true).with_current_span(false).finish()
 }
 

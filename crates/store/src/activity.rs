@@ -7,7 +7,7 @@ use protocol::Micros;
 use crate::attempt;
 use crate::connect::SqlStore;
 use crate::fault::Fault;
-use crate::ledger::whole;
+use crate::ledger::{halves, whole};
 use crate::sql::{Row, values};
 
 /// The rows that are counted: in the order of time, whose index ends the search.
@@ -34,16 +34,15 @@ impl SqlStore {
             Some(row) if row.number::<u64>(0)? >= u64::from(limit) => row.opt_time(1)?,
             Some(_) | None => None,
         };
+        let fuel = halves!("youngest.fuel");
         let jobs = format!(
-            "SELECT youngest.job, units.stage, COUNT(*), CAST(SUM(units.end_item - units.first_item) AS BIGINT),
-                CAST(SUM(fuel >> 32) AS BIGINT), CAST(SUM(fuel & 4294967295) AS BIGINT)
+            "SELECT youngest.job, units.stage, COUNT(*), CAST(SUM(units.end_item - units.first_item) AS BIGINT), {fuel}
             FROM {YOUNGEST} CROSS JOIN units WHERE units.job = youngest.job AND units.unit = youngest.unit
             GROUP BY youngest.job, units.stage ORDER BY youngest.job, units.stage"
         );
         let jobs = tx.composed(jobs, values![since, limit]).await?;
         let hosts = format!(
-            "SELECT replicas.host, COUNT(*), MAX(youngest.recorded_at),
-                CAST(SUM(youngest.fuel >> 32) AS BIGINT), CAST(SUM(youngest.fuel & 4294967295) AS BIGINT)
+            "SELECT replicas.host, COUNT(*), MAX(youngest.recorded_at), {fuel}
             FROM {YOUNGEST} CROSS JOIN replicas WHERE replicas.job = youngest.job AND replicas.unit = youngest.unit
                 AND replicas.state = 'computed' AND replicas.host IS NOT NULL
             GROUP BY replicas.host ORDER BY replicas.host"

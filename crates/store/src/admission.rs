@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use ports::store::{Admission, AdmissionStore, AppRecord, AppVerdict, NewJob, OutboxMessage, StoreError};
+use protocol::head::JobHead;
+use protocol::job::JobSpec;
 use protocol::{CustomerName, Digest, Format, JobId, OutputChain, codec};
 
 use crate::connect::SqlStore;
@@ -23,6 +25,10 @@ impl AdmissionStore for SqlStore {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, StoreError> {
         attempt!("find submission", self.try_admitted(customer, submission, submission_digest))
+    }
+
+    async fn submitted(&self, job: JobId) -> Result<Option<JobSpec>, StoreError> {
+        attempt!("read submission", self.try_submitted(job))
     }
 
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
@@ -57,7 +63,7 @@ impl SqlStore {
             return Ok(Admission::NoBlob { digest });
         }
         tx.run("INSERT INTO job_specs (job, spec) VALUES ($1, $2)", values![job.id, spec]).await?;
-        job_blobs::note(&mut tx, &[(job.id, &job.customer, &job.spec, job.brief)]).await?;
+        job_blobs::note(&mut tx, &[(job.id, &job.customer, &JobHead::from(&job.spec), job.brief)]).await?;
         outbox::write(&mut tx, std::slice::from_ref(reply)).await?;
         tx.commit().await?;
         Ok(Admission::New)
@@ -70,6 +76,10 @@ impl SqlStore {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, Fault> {
         known(&mut self.read().await?, customer, submission, submission_digest).await
+    }
+
+    async fn try_submitted(&self, job: JobId) -> Result<Option<JobSpec>, Fault> {
+        specs::submitted(&mut self.read().await?, job).await
     }
 
     async fn try_app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, Fault> {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use protocol::{CustomerName, Micros};
 
 use crate::fault::Fault;
-use crate::ledger::whole;
+use crate::ledger::{halves, whole};
 use crate::sql::{Row, Tx, values};
 
 /// Of how many customers sums are kept; some hundred bytes each.
@@ -24,14 +24,10 @@ struct FuelSum {
     fuel: u128,
 }
 
-/// Sums of 63-bit numbers, taken in halves of 32 bits.
+/// The fuel of a customer's rows from a time on, of those that are wanted.
 macro_rules! sum_of_rows {
     ($wanted:literal) => {
-        concat!(
-            "SELECT CAST(COALESCE(SUM(fuel >> 32), 0) AS BIGINT), CAST(COALESCE(SUM(fuel & 4294967295), 0) AS BIGINT)
-            FROM ledger WHERE customer = $1 AND recorded_at >= $2",
-            $wanted
-        )
+        concat!("SELECT ", halves!("fuel"), " FROM ledger WHERE customer = $1 AND recorded_at >= $2", $wanted)
     };
 }
 

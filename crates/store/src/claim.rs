@@ -1,14 +1,16 @@
 //! Who dispatches which job: leases, and what is due under them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ports::store::{ClaimedJob, Cursor, DueReplica, JobProgress};
+use ports::store::{ClaimedJob, Cursor, DueReplica};
 use protocol::customer::CustomerLimits;
+use protocol::job::JobSpec;
 use protocol::{CustomerName, JobId, Micros, UnitKey};
 
 use crate::connect::SqlStore;
+use crate::facts::read_progress;
 use crate::fault::Fault;
-use crate::specs;
 use crate::sql::{Lock, Row, Tx, Value, values};
 use crate::turns::{self, Claim};
 
@@ -37,7 +39,9 @@ impl SqlStore {
     ) -> Result<Vec<ClaimedJob>, Fault> {
         let mut tx = self.write().await?;
         tx.lock(Lock::Claims).await?;
-        let jobs = turns::choose(&mut tx, Claim { owner, now, until, limit }).await?;
+        let chosen = turns::choose(&mut tx, Claim { owner, now, until, limit }).await?;
+        let full = chosen.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        let (jobs, put_off) = self.specs.that_fit(&mut tx, chosen, turns::turn(now, until)).await?;
         let mut held = leases(&mut tx, owner).await?;
         // A lease is renewed when half of it is gone, so that polling does not write each time.
         let renew_before = Micros(now.0.saturating_add(until.0.saturating_sub(now.0) / 2));
@@ -49,11 +53,9 @@ impl SqlStore {
             "ON CONFLICT (job) DO UPDATE SET owner = excluded.owner, until = excluded.until",
         )
         .await?;
-        if jobs.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            held.retain(|job, _| !jobs.contains(job));
-            let given_back = held.into_keys().map(|job| values![job]).collect();
-            tx.run_many("DELETE FROM leases WHERE job IN (VALUES", given_back, ")").await?;
-        }
+        held.retain(|job, _| put_off.contains(job) || (full && !jobs.contains(job)));
+        let given_back = held.into_keys().map(|job| values![job]).collect();
+        tx.run_many("DELETE FROM leases WHERE job IN (VALUES", given_back, ")").await?;
         let claimed = self.read_claimed(&mut tx, &jobs, now).await?;
         tx.commit().await?;
         Ok(claimed)
@@ -63,21 +65,22 @@ impl SqlStore {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let specs = self.specs.load(tx, jobs).await?;
+        let specs = self.specs.whole(tx, jobs).await?;
         let places: Vec<String> = (0..jobs.len()).map(|n| format!("${}", n + 2)).collect();
         let sql = format!("{CLAIMED} WHERE j.id IN ({}) ORDER BY j.id", places.join(", "));
         let mut values = values![now];
         values.extend(jobs.iter().map(|job| Value::from(*job)));
         let rows = tx.composed(sql, values).await?;
         let sent = sent(tx).await?;
-        let read = |row: &Row| {
-            let mut job = read_claimed_job(row, specs::of(&specs, row.job(0)?)?)?;
+        let read = |row: &Row| -> Result<Option<ClaimedJob>, Fault> {
+            let Some(spec) = specs.get(&row.job(0)?) else { return Ok(None) };
+            let mut job = read_claimed_job(row, Arc::clone(spec))?;
             let sent = sent.get(&job.customer).copied().unwrap_or_default();
             let left = u64::from(job.customer_units_left).saturating_sub(sent);
             job.customer_units_left = u32::try_from(left).unwrap_or(u32::MAX);
-            Ok(job)
+            Ok(Some(job))
         };
-        rows.iter().map(read).collect()
+        rows.iter().filter_map(|row| read(row).transpose()).collect()
     }
 
     pub(crate) async fn try_release_jobs(&self, owner: &str) -> Result<(), Fault> {
@@ -99,7 +102,12 @@ impl SqlStore {
         let taken = taken_lanes(&mut tx, job, &due).await?;
         for replica in &mut due {
             let others = taken.get(&replica.key.unit).into_iter().flatten();
-            replica.taken = others.filter(|(number, _)| *number != replica.key.replica).map(|(_, lane)| *lane).collect();
+            for other in others.filter(|other| other.replica != replica.key.replica) {
+                replica.taken.push(other.lane);
+                if other.is_computing {
+                    replica.computing.push(other.lane);
+                }
+            }
         }
         Ok(due)
     }
@@ -121,7 +129,7 @@ async fn sent(tx: &mut Tx) -> Result<BTreeMap<CustomerName, u64>, Fault> {
 }
 
 /// A claimed job, of whose customer's replicas none are counted yet.
-fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJob, Fault> {
+fn read_claimed_job(row: &Row, spec: Arc<JobSpec>) -> Result<ClaimedJob, Fault> {
     Ok(ClaimedJob {
         id: row.job(0)?,
         customer: row.parsed(1)?,
@@ -133,13 +141,7 @@ fn read_claimed_job(row: &Row, spec: protocol::job::JobSpec) -> Result<ClaimedJo
         stage_items: row.number(5)?,
         last_stage: row.flag(6)?,
         cursor: Cursor { stage: row.number(7)?, item: row.number(8)?, byte: row.number(9)?, unit: row.number(10)? },
-        progress: JobProgress {
-            items: row.number(11)?,
-            units: row.number(12)?,
-            fuel: row.fuel(13)?,
-            compute_us: row.number(14)?,
-            output_bytes: row.number(15)?,
-        },
+        progress: read_progress(row, 11)?,
         admitted_at: row.time(16)?,
         due: row.number(17)?,
         customer_units_left: row.opt_number(19)?.unwrap_or(CustomerLimits::default().units),
@@ -155,23 +157,32 @@ fn read_due(job: JobId, row: &Row) -> Result<DueReplica, Fault> {
         end: row.number(5)?,
         bytes: (row.number(6)?, row.number(7)?),
         taken: Vec::new(),
+        computing: Vec::new(),
     })
 }
 
-/// For each unit its replicas that are on their way, computing or agreed, with their lanes.
-async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTreeMap<u32, Vec<(u16, u16)>>, Fault> {
+/// A replica that has taken a lane.
+struct Taken {
+    replica: u16,
+    lane: u16,
+    is_computing: bool,
+}
+
+/// For each unit its replicas that are on their way, computing or answered, with their lanes.
+async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTreeMap<u32, Vec<Taken>>, Fault> {
     let units: BTreeSet<u32> = due.iter().map(|replica| replica.key.unit).collect();
     let rows = tx
         .all_many(
             "WITH k (job, unit) AS (VALUES",
             units.into_iter().map(|unit| values![job, unit]).collect(),
-            ") SELECT r.unit, r.replica, r.lane FROM k CROSS JOIN replicas r
+            ") SELECT r.unit, r.replica, r.lane, CASE WHEN r.state = 'computed' THEN 0 ELSE 1 END FROM k CROSS JOIN replicas r
             WHERE r.job = k.job AND r.unit = k.unit AND r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
         )
         .await?;
-    let mut taken: BTreeMap<u32, Vec<(u16, u16)>> = BTreeMap::new();
+    let mut taken: BTreeMap<u32, Vec<Taken>> = BTreeMap::new();
     for row in &rows {
-        taken.entry(row.number(0)?).or_default().push((row.number(1)?, row.number(2)?));
+        let (replica, lane, is_computing) = (row.number(1)?, row.number(2)?, row.flag(3)?);
+        taken.entry(row.number(0)?).or_default().push(Taken { replica, lane, is_computing });
     }
     Ok(taken)
 }

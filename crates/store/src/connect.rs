@@ -15,6 +15,7 @@ use crate::budget::FuelSums;
 use crate::fault::Fault;
 use crate::specs::Specs;
 use crate::sql::{Tx, values};
+use crate::totals::LedgerSums;
 
 /// How often a transaction that lost a race is tried again before the caller is told to come later.
 pub(crate) const MAX_ATTEMPTS: u32 = 4;
@@ -83,6 +84,7 @@ pub struct SqlStore {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) specs: Specs,
     pub(crate) fuel_sums: FuelSums,
+    pub(crate) ledger_sums: LedgerSums,
 }
 
 impl SqlStore {
@@ -93,7 +95,8 @@ impl SqlStore {
             Ok(Address::Postgres(address)) => postgres(*address, &options).await,
             Err(detail) => Err(StoreError::Corrupt { operation: "connect", detail }),
         }?;
-        Ok(Self { pools, clock: options.clock, specs: Specs::default(), fuel_sums: FuelSums::default() })
+        let (specs, fuel_sums, ledger_sums) = (Specs::default(), FuelSums::default(), LedgerSums::default());
+        Ok(Self { pools, clock: options.clock, specs, fuel_sums, ledger_sums })
     }
 
     /// Ends all connections, after what is under way.

@@ -8,9 +8,9 @@ use protocol::{JobId, Micros, ReplicaKey, UnitKey};
 
 use crate::attempt;
 use crate::connect::SqlStore;
-use crate::facts::lock_jobs;
+use crate::facts::{lock_jobs, locked};
 use crate::fault::Fault;
-use crate::sql::{Tx, Value, values};
+use crate::sql::{Tx, values};
 
 #[async_trait]
 impl DispatchStore for SqlStore {
@@ -105,14 +105,8 @@ impl SqlStore {
 
 /// The number of the next unit and the stage of each of these jobs that runs, locked.
 async fn stored_cursors(tx: &mut Tx, jobs: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, (u32, u8)>, Fault> {
-    if jobs.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let places: Vec<String> = (1..=jobs.len()).map(|n| format!("${n}")).collect();
-    let sql = format!("SELECT id, next_unit, stage, state, ending FROM jobs WHERE id IN ({}) ORDER BY id", places.join(", "));
-    let rows = tx.all_locked(&sql, jobs.iter().map(|job| Value::from(*job)).collect()).await?;
     let mut stored = BTreeMap::new();
-    for row in &rows {
+    for row in &locked(tx, "SELECT id, next_unit, stage, state, ending FROM jobs", jobs).await? {
         if row.text(3)? == "running" && row.opt_text(4)?.is_none() {
             stored.insert(row.job(0)?, (row.number(1)?, row.number(2)?));
         }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ports::store::{JobFacts, JobProgress, JobSums, ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
+use protocol::head::JobHead;
 use protocol::job::JobState;
 use protocol::reply::UsageSummary;
 use protocol::{Fuel, JobId, MeterId, Micros, ReplicaKey, UnitKey};
 
 use crate::fault::Fault;
-use crate::specs::{self, Specs};
+use crate::specs::Specs;
 use crate::sql::{Row, Tx, Value, values};
 use crate::states::Spelled as _;
 
@@ -21,7 +22,7 @@ pub(crate) async fn lock_jobs(tx: &mut Tx, jobs: impl Iterator<Item = JobId>) ->
 }
 
 /// The rows of these jobs, locked.
-async fn locked(tx: &mut Tx, select: &str, jobs: &BTreeSet<JobId>) -> Result<Vec<Row>, Fault> {
+pub(crate) async fn locked(tx: &mut Tx, select: &str, jobs: &BTreeSet<JobId>) -> Result<Vec<Row>, Fault> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
@@ -49,16 +50,16 @@ pub(crate) const JOB: &str = "SELECT id, customer, correlation_id, content_type,
 /// How many columns [`JOB`] has.
 pub(crate) const JOB_COLUMNS: usize = 28;
 
-/// Reads jobs under lock, those that are there.
+/// Reads jobs under lock, those that are there and whose specification can be read.
 pub(crate) async fn jobs(tx: &mut Tx, kept: &Specs, jobs: &BTreeSet<JobId>) -> Result<Vec<(JobFacts, Tally)>, Fault> {
     let rows = locked(tx, &format!("{JOB} FROM jobs"), jobs).await?;
     let there = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
-    let specs = kept.load(tx, &there).await?;
-    rows.iter().map(|row| read_job(row, specs::of(&specs, row.job(0)?)?)).collect()
+    let heads = kept.heads(tx, &there).await?;
+    rows.iter().zip(&there).filter_map(|(row, job)| Some(read_job(row, JobHead::clone(heads.get(job)?)))).collect()
 }
 
 /// A job of the columns [`JOB`].
-pub(crate) fn read_job(row: &Row, spec: protocol::job::JobSpec) -> Result<(JobFacts, Tally), Fault> {
+pub(crate) fn read_job(row: &Row, spec: JobHead) -> Result<(JobFacts, Tally), Fault> {
     let facts = JobFacts {
         id: row.job(0)?,
         customer: row.parsed(1)?,
@@ -77,13 +78,7 @@ pub(crate) fn read_job(row: &Row, spec: protocol::job::JobSpec) -> Result<(JobFa
     let tally = Tally {
         stage: row.number(11)?,
         next_unit: facts.next_unit,
-        progress: JobProgress {
-            items: row.number(12)?,
-            units: row.number(13)?,
-            fuel: row.fuel(14)?,
-            compute_us: row.number(15)?,
-            output_bytes: row.number(16)?,
-        },
+        progress: read_progress(row, 12)?,
         sums: JobSums {
             items_succeeded: row.number(17)?,
             items_failed: row.number(18)?,
@@ -100,6 +95,17 @@ pub(crate) fn read_job(row: &Row, spec: protocol::job::JobSpec) -> Result<(JobFa
         last_reason: row.opt_text(26)?,
     };
     Ok((facts, tally))
+}
+
+/// What was measured of a job's stage, in five columns from that one on.
+pub(crate) fn read_progress(row: &Row, from: usize) -> Result<JobProgress, Fault> {
+    Ok(JobProgress {
+        items: row.number(from)?,
+        units: row.number(from + 1)?,
+        fuel: row.fuel(from + 2)?,
+        compute_us: row.number(from + 3)?,
+        output_bytes: row.number(from + 4)?,
+    })
 }
 
 /// Units with all their replicas, and since when each of these was due, where that is known.

@@ -1,11 +1,10 @@
 //! Which blobs the jobs need that have not ended, so that nobody gives one up under them.
 
-use protocol::job::JobSpec;
+use protocol::head::JobHead;
 use protocol::{CustomerName, Digest, JobId};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
-use crate::specs;
 use crate::sql::{Row, Tx, values};
 
 /// How many jobs that an older service admitted are noted in one transaction, and how many such transactions are made at most.
@@ -13,10 +12,10 @@ const OLD_PAGE: u32 = 256;
 const OLD_PAGES: u32 = 64;
 
 /// Notes what these jobs need: what their specifications name, and their briefs.
-pub(crate) async fn note(tx: &mut Tx, jobs: &[(JobId, &CustomerName, &JobSpec, Digest)]) -> Result<(), Fault> {
+pub(crate) async fn note(tx: &mut Tx, jobs: &[(JobId, &CustomerName, &JobHead, Digest)]) -> Result<(), Fault> {
     let mut rows = Vec::new();
-    for (job, customer, spec, brief) in jobs {
-        rows.extend(spec.blobs().chain([*brief]).map(|digest| values![digest, *customer, *job]));
+    for (job, customer, head, brief) in jobs {
+        rows.extend(head.blobs().chain([*brief]).map(|digest| values![digest, *customer, *job]));
     }
     tx.run_many("INSERT INTO job_blobs (digest, customer, job) VALUES", rows, "ON CONFLICT DO NOTHING").await?;
     Ok(())
@@ -70,13 +69,17 @@ impl SqlStore {
         let read = |row: &Row| Ok((row.job(0)?, row.parsed(1)?, row.digest(2)?));
         let jobs = rows.iter().map(read).collect::<Result<Vec<(JobId, CustomerName, Digest)>, Fault>>()?;
         let ids: Vec<JobId> = jobs.iter().map(|(id, _, _)| *id).collect();
-        let loaded = self.specs.load(&mut tx, &ids).await?;
+        let heads = self.specs.heads(&mut tx, &ids).await?;
+        // What a job needs whose specification cannot be read is not known, so that it may need anything.
+        let mut noted = Vec::new();
         for (id, customer, brief) in &jobs {
-            note(&mut tx, &[(*id, customer, &specs::of(&loaded, *id)?, *brief)]).await?;
+            let Some(head) = heads.get(id) else { continue };
+            note(&mut tx, &[(*id, customer, head.as_ref(), *brief)]).await?;
+            noted.push(values![*id]);
         }
-        let noted = ids.iter().map(|id| values![*id]).collect();
+        let any = !noted.is_empty();
         tx.run_many("UPDATE jobs SET blobs_noted = 1 WHERE id IN (VALUES", noted, ")").await?;
         tx.commit().await?;
-        Ok(!ids.is_empty())
+        Ok(any)
     }
 }

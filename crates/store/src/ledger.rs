@@ -8,6 +8,21 @@ use crate::connect::SqlStore;
 use crate::fault::Fault;
 use crate::sql::{Lock, Row, Tx, Value, values};
 
+/// The sum of a column of 63-bit numbers, as two columns that [`whole`] reads: it is taken in halves of 32 bits, each of which
+/// fits 64 bits over 2^31 rows.
+macro_rules! halves {
+    ($column:literal) => {
+        concat!(
+            "CAST(COALESCE(SUM(",
+            $column,
+            " >> 32), 0) AS BIGINT), CAST(COALESCE(SUM(",
+            $column,
+            " & 4294967295), 0) AS BIGINT)"
+        )
+    };
+}
+pub(crate) use halves;
+
 /// Appends rows; the last thing its transaction does, because others wait to append meanwhile.
 pub(crate) async fn append(tx: &mut Tx, rows: &[Usage]) -> Result<(), Fault> {
     if rows.is_empty() {
@@ -46,17 +61,23 @@ impl SqlStore {
 
     pub(crate) async fn try_usage_totals(&self, filter: &UsageFilter) -> Result<Vec<CustomerTotals>, Fault> {
         let mut tx = self.read().await?;
-        let mut values = Vec::new();
-        let wanted = conditions(filter, &mut values);
-        // Sums of 63-bit numbers are taken in halves of 32 bits, each of which fits 64 bits over 2^31 rows.
-        let sql = format!(
-            "SELECT customer, pool, meter, COUNT(*),
-                CAST(SUM(fuel >> 32) AS BIGINT), CAST(SUM(fuel & 4294967295) AS BIGINT),
-                CAST(SUM(bytes >> 32) AS BIGINT), CAST(SUM(bytes & 4294967295) AS BIGINT)
-            FROM ledger WHERE number > 0{wanted} GROUP BY customer, pool, meter ORDER BY customer, pool, meter"
-        );
-        tx.composed(sql, values).await?.iter().map(read_totals).collect()
+        if matches!(filter, UsageFilter { customer: None, job: None, from: None, until: None }) {
+            return self.ledger_sums.read(&mut tx).await;
+        }
+        totals(&mut tx, filter, 0).await
     }
+}
+
+/// The sums of the rows after the row of that number.
+pub(crate) async fn totals(tx: &mut Tx, filter: &UsageFilter, after: i64) -> Result<Vec<CustomerTotals>, Fault> {
+    let mut values = values![after];
+    let wanted = conditions(filter, &mut values);
+    let (fuel, bytes) = (halves!("fuel"), halves!("bytes"));
+    let sql = format!(
+        "SELECT customer, pool, meter, COUNT(*), {fuel}, {bytes}
+        FROM ledger WHERE number > $1{wanted} GROUP BY customer, pool, meter ORDER BY customer, pool, meter"
+    );
+    tx.composed(sql, values).await?.iter().map(read_totals).collect()
 }
 
 /// The filter's conditions, with their parameters appended.
@@ -93,7 +114,7 @@ fn read_usage(row: &Row) -> Result<Usage, Fault> {
     })
 }
 
-/// A sum that was taken in halves, the upper one in that column and the lower one in the next.
+/// A sum that was taken in [`halves`], the upper one in that column and the lower one in the next.
 pub(crate) fn whole(row: &Row, column: usize) -> Result<u128, Fault> {
     Ok((row.number::<u128>(column)? << 32) + row.number::<u128>(column + 1)?)
 }

@@ -7,8 +7,9 @@ use protocol::{JobId, Micros, PoolName};
 
 use crate::attempt;
 use crate::connect::SqlStore;
+use crate::facts::read_progress;
 use crate::fault::Fault;
-use crate::sql::{Row, Tx, values};
+use crate::sql::{Tx, values};
 
 /// Messages of the outbox are counted up to here.
 const MAX_MESSAGES: u32 = 100_000;
@@ -70,25 +71,24 @@ impl SqlStore {
             FROM jobs WHERE state = 'running' ORDER BY id LIMIT $1";
         let rows = tx.all(sql, values![limit]).await?;
         let ids = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
-        let specs = self.specs.load(&mut tx, &ids).await?;
+        let heads = self.specs.heads(&mut tx, &ids).await?;
         let waiting = waiting(&mut tx).await?;
         let mut loads = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id = row.job(0)?;
-            let spec = specs.get(&id).ok_or_else(|| Fault::data(format!("job {id} has no specification")))?;
+        for (row, id) in rows.iter().zip(ids) {
+            let Some(head) = heads.get(&id) else { continue };
             let (replicas, replica_items, oldest_due) = waiting.get(&id).copied().unwrap_or_default();
             let (stage, cut): (u8, u64) = (row.number(1)?, row.number(3)?);
             let late = row.opt_time(11)?.is_some_and(|deadline| deadline <= now);
             let admitted_at = row.time(9)?;
             loads.push(JobLoad {
                 id,
-                pool: spec.pool.clone(),
-                quorum: spec.quorum,
-                target_ms: spec.unit.target_ms,
+                pool: head.pool.clone(),
+                quorum: head.quorum,
+                target_ms: head.unit.target_ms,
                 begun: stage > 0 || cut > 0,
                 ending: late || row.flag(12)? || row.opt_text(13)?.is_some(),
                 uncut: if row.flag(14)? { 0 } else { row.number::<u64>(2)?.saturating_sub(cut) },
-                progress: read_progress(row)?,
+                progress: read_progress(row, 4)?,
                 replicas,
                 replica_items,
                 oldest_due,
@@ -123,15 +123,4 @@ async fn waiting(tx: &mut Tx) -> Result<BTreeMap<JobId, Waiting>, Fault> {
         WHERE u.state = 'open' GROUP BY w.job";
     let rows = tx.all(sql, Vec::new()).await?;
     rows.iter().map(|row| Ok((row.job(0)?, (row.number(1)?, row.number(2)?, row.opt_time(3)?)))).collect()
-}
-
-/// What was measured, of the columns from the fifth on.
-fn read_progress(row: &Row) -> Result<JobProgress, Fault> {
-    Ok(JobProgress {
-        items: row.number(4)?,
-        units: row.number(5)?,
-        fuel: row.fuel(6)?,
-        compute_us: row.number(7)?,
-        output_bytes: row.number(8)?,
-    })
 }

@@ -20,11 +20,12 @@ struct Step {
 }
 
 /// The steps in order.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step { version: 1, name: "grid", text: include_str!("../migrations/0001_grid.sql"), oldest: 1 },
     Step { version: 2, name: "ending", text: include_str!("../migrations/0002_ending.sql"), oldest: 2 },
     Step { version: 3, name: "customers", text: include_str!("../migrations/0003_customers.sql"), oldest: 2 },
     Step { version: 4, name: "requests", text: include_str!("../migrations/0004_requests.sql"), oldest: 2 },
+    Step { version: 5, name: "handled", text: include_str!("../migrations/0005_handled.sql"), oldest: 2 },
 ];
 
 /// What the database keeps of a step, for versions that do not know it.

@@ -2,15 +2,16 @@
 
 use async_trait::async_trait;
 use ports::store::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, StoreError, UnitCounts, UsageFilter};
+use protocol::head::JobHead;
 use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::usage::Usage;
 use protocol::{CustomerName, Format, JobId, codec};
 
+use crate::attempt;
 use crate::connect::SqlStore;
 use crate::facts::{self, JOB, JOB_COLUMNS, Tally};
 use crate::fault::Fault;
 use crate::sql::{Row, Tx, Value, values};
-use crate::{attempt, specs};
 
 #[async_trait]
 impl ReportStore for SqlStore {
@@ -63,10 +64,11 @@ impl SqlStore {
         );
         let rows = tx.composed(sql, values).await?;
         let jobs = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
-        let specs = self.specs.load(&mut tx, &jobs).await?;
+        let heads = self.specs.heads(&mut tx, &jobs).await?;
         let mut reports = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (facts, tally) = facts::read_job(row, specs::of(&specs, row.job(0)?)?)?;
+        for (row, job) in rows.iter().zip(&jobs) {
+            let Some(head) = heads.get(job) else { continue };
+            let (facts, tally) = facts::read_job(row, JobHead::clone(head))?;
             let mut report = read_report(row, facts, tally)?;
             if report.state == JobState::Running {
                 read_counts(&mut tx, &mut report).await?;

@@ -9,6 +9,7 @@ use protocol::{CustomerName, Digest, JobId, Micros};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
+use crate::inbox::{self, Effect};
 use crate::retention::own_state;
 use crate::sql::{Value, values};
 use crate::states::Spelled as _;
@@ -16,8 +17,14 @@ use crate::{attempt, outbox};
 
 #[async_trait]
 impl RequestStore for SqlStore {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
-        attempt!("pause job", self.try_pause_job(customer, job, paused))
+    async fn pause_job(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        message: Option<&str>,
+    ) -> Result<Option<JobState>, StoreError> {
+        attempt!("pause job", self.try_pause_job(customer, job, paused, message))
     }
 
     async fn own_jobs(
@@ -52,10 +59,18 @@ impl RequestStore for SqlStore {
 }
 
 impl SqlStore {
-    async fn try_pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, Fault> {
+    async fn try_pause_job(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        message: Option<&str>,
+    ) -> Result<Option<JobState>, Fault> {
         let mut tx = self.write().await?;
         let state = own_state(&mut tx, customer, job).await?;
-        if state == Some(JobState::Running) {
+        let act = format!("{} {job}", if paused { "pause" } else { "resume" });
+        let effect = Effect { customer, message, act };
+        if state == Some(JobState::Running) && inbox::note(&mut tx, &effect, 0, self.clock.now()).await? {
             tx.run("UPDATE jobs SET paused = $2 WHERE id = $1", values![job, paused]).await?;
             tx.commit().await?;
         }

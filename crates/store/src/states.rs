@@ -23,8 +23,12 @@ pub(crate) trait Spelled: Sized + Copy + PartialEq + 'static {
 }
 
 impl Spelled for JobState {
-    const ALL: &'static [(Self, &'static str)] =
-        &[(Self::Running, "running"), (Self::Completed, "completed"), (Self::Cancelled, "cancelled"), (Self::Expired, "expired")];
+    const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Running, Self::Running.word()),
+        (Self::Completed, Self::Completed.word()),
+        (Self::Cancelled, Self::Cancelled.word()),
+        (Self::Expired, Self::Expired.word()),
+    ];
 }
 
 impl Spelled for UnitState {

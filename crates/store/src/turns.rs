@@ -39,6 +39,12 @@ pub(crate) async fn choose(tx: &mut Tx, claim: Claim<'_>) -> Result<Vec<JobId>, 
     Ok(take_turns(&found, limit))
 }
 
+/// Which turn it is of those that cannot all be claimed at one time: another in the time of each lease.
+pub(crate) fn turn(now: Micros, until: Micros) -> usize {
+    let lease_us = until.0.saturating_sub(now.0).max(1);
+    usize::try_from(now.0 / lease_us).unwrap_or(0)
+}
+
 /// Customers with running jobs, in the order of their names. Steps from name to name through the index.
 async fn customers(tx: &mut Tx) -> Result<Vec<CustomerName>, Fault> {
     let sql = "WITH RECURSIVE names (name) AS (

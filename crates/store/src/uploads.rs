@@ -9,6 +9,7 @@ use protocol::{CustomerName, Digest, Micros};
 use crate::blobs::{PART, is_part, part_data, parts, whole_size};
 use crate::connect::SqlStore;
 use crate::fault::Fault;
+use crate::inbox::{self, Effect};
 use crate::sql::{Lock, Row, Tx, values};
 use crate::{attempt, customers, job_blobs, promote};
 
@@ -44,9 +45,14 @@ impl UploadStore for SqlStore {
         attempt!("read own blobs", self.try_own_blobs(customer, after, limit))
     }
 
-    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError> {
+    async fn release_blob(
+        &self,
+        customer: &CustomerName,
+        digest: Digest,
+        message: Option<&str>,
+    ) -> Result<BlobRelease, StoreError> {
         attempt!("note old jobs", self.note_old_jobs())?;
-        attempt!("release blob", self.try_release_blob(customer, digest))
+        attempt!("release blob", self.try_release_blob(customer, digest, message))
     }
 
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
@@ -55,6 +61,10 @@ impl UploadStore for SqlStore {
             forgotten += u32::from(attempt!("forget upload", self.try_forget_upload(&upload))?);
         }
         Ok(forgotten)
+    }
+
+    async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
+        attempt!("forget handled messages", self.try_forget_handled(before, limit))
     }
 }
 
@@ -161,9 +171,18 @@ impl SqlStore {
         Ok(entries)
     }
 
-    async fn try_release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, Fault> {
+    async fn try_release_blob(
+        &self,
+        customer: &CustomerName,
+        digest: Digest,
+        message: Option<&str>,
+    ) -> Result<BlobRelease, Fault> {
         let mut tx = self.write().await?;
         lock(&mut tx, customer, digest).await?;
+        let effect = Effect { customer, message, act: format!("delete {digest}") };
+        if let Some(bytes) = inbox::freed(&mut tx, &effect).await? {
+            return Ok(BlobRelease::Released { bytes });
+        }
         let Some(upload) = find(&mut tx, customer, digest).await? else { return Ok(BlobRelease::Unknown) };
         if upload.whole
             && let Some(job) = job_blobs::user(&mut tx, customer, digest).await?
@@ -171,6 +190,7 @@ impl SqlStore {
             return Ok(BlobRelease::InUse { job });
         }
         drop_upload(&mut tx, &upload).await?;
+        inbox::note(&mut tx, &effect, upload.size, self.clock.now()).await?;
         tx.commit().await?;
         Ok(BlobRelease::Released { bytes: upload.size })
     }
@@ -185,7 +205,7 @@ impl SqlStore {
             let Some(last) = page.last() else { return Ok(true) };
             after = Some(*last);
             for digest in page {
-                match attempt!("release blob", self.try_release_blob(customer, digest))? {
+                match attempt!("release blob", self.try_release_blob(customer, digest, None))? {
                     BlobRelease::InUse { .. } => return Ok(false),
                     BlobRelease::Released { .. } | BlobRelease::Unknown => {}
                 }

@@ -33,11 +33,11 @@ impl SqlStore {
         let sql = format!("SELECT j.id FROM jobs j WHERE {WORTH} AND j.customer = $2 AND j.id <> $3 ORDER BY j.id LIMIT $4");
         let rows = tx.composed(sql, values![self.clock.now(), &customer, job, MAX_COMPARED]).await?;
         let others = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
-        let specs = self.specs.load(tx, &[others.as_slice(), &[job]].concat()).await?;
-        let Some(own) = specs.get(&job) else { return Ok(0) };
+        let heads = self.specs.heads(tx, &[others.as_slice(), &[job]].concat()).await?;
+        let Some(own) = heads.get(&job) else { return Ok(0) };
         let before = |other: &&JobId| {
-            let same_pool = specs.get(*other).filter(|spec| spec.pool == own.pool);
-            same_pool.is_some_and(|spec| spec.priority > own.priority || (spec.priority == own.priority && **other < job))
+            let same_pool = heads.get(*other).filter(|head| head.pool == own.pool);
+            same_pool.is_some_and(|head| head.priority > own.priority || (head.priority == own.priority && **other < job))
         };
         Ok(u64::try_from(others.iter().filter(before).count()).unwrap_or(u64::MAX))
     }

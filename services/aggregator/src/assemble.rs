@@ -27,10 +27,14 @@ use replies::Told;
 
 /// Units put together in one transaction.
 const MAX_UNITS: u32 = 256;
+/// Transactions of a job in one turn: one with many decided units must not keep all others waiting.
+const MAX_STEPS: usize = 16;
 /// Jobs looked for in one sweep.
 const MAX_SWEPT: u32 = 1_000;
 /// Jobs that settling has met are remembered to this number; one that is forgotten is said again.
 const MAX_MET: usize = 4_096;
+/// Jobs that cannot be read are remembered to this number; one that is forgotten is said again.
+const MAX_DAMAGED: usize = 1_000;
 /// Running jobs whose last progress is remembered; beyond that some is told twice.
 const MAX_TOLD: usize = 10_000;
 /// An announcement to workers only saves work, so it is not worth more waiting.
@@ -69,7 +73,7 @@ impl Touched {
     }
 }
 
-/// Runs until stopped.
+/// Runs until stopped; what is left of a job by then is found by the next sweep, of another aggregator too.
 pub(crate) async fn run(
     aggregator: Aggregator,
     touched: Arc<Touched>,
@@ -78,7 +82,7 @@ pub(crate) async fn run(
 ) -> Result<(), TaskError> {
     let mut sweep = tokio::time::interval(Duration::from_millis(aggregator.settings.sweep_ms.max(1)));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let assembler = Assembler { aggregator, told: Mutex::default() };
+    let assembler = Assembler { aggregator, told: Mutex::default(), damaged: Seen::new(MAX_DAMAGED) };
     let aggregator = &assembler.aggregator;
     loop {
         tokio::select! {
@@ -92,9 +96,14 @@ pub(crate) async fn run(
             () = touched.told.notified() => {}
         }
         for job in touched.take() {
-            let step = || assembler.job_forward(job);
-            if until_done("assembling a job", &stopping, step).await.is_none() {
+            if stopping.is_cancelled() {
                 return Ok(());
+            }
+            let turn = || assembler.turn(job, &stopping);
+            match until_done("assembling a job", &stopping, turn).await {
+                Some(Turn::Over) => {}
+                Some(Turn::Again) => touched.add([job]),
+                None => return Ok(()),
             }
             replies.notify_one();
         }
@@ -122,22 +131,50 @@ impl Ended {
     }
 }
 
+/// What a job's turn leaves.
+enum Turn {
+    /// Nothing can be done for now.
+    Over,
+    /// There may be more to do.
+    Again,
+}
+
 /// Assembles jobs, and remembers of each what its customer was told last.
 struct Assembler {
     aggregator: Aggregator,
     told: Mutex<BTreeMap<JobId, Told>>,
+    /// Jobs of which it was said that they cannot be read.
+    damaged: Seen<JobId>,
 }
 
 impl Assembler {
-    /// Brings a job as far forward as its decided units allow.
-    async fn job_forward(&self, job: JobId) -> Result<(), StoreError> {
+    /// A job's turn. Waiting does not mend what is damaged, so such a job is left to the next sweep: others have their turns.
+    async fn turn(&self, job: JobId, stopping: &CancellationToken) -> Result<Turn, StoreError> {
+        match self.job_forward(job, stopping).await {
+            Ok(turn) => Ok(turn),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                if self.damaged.is_new(job) {
+                    let what = format!("job {job} cannot be assembled: {error}");
+                    self.aggregator.metrics.broken(Invariant::Assembly, &what);
+                }
+                Ok(Turn::Over)
+            }
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. })) => Err(error),
+        }
+    }
+
+    /// Brings a job as far forward as its decided units allow, in so many steps, and unless the aggregator stops.
+    async fn job_forward(&self, job: JobId, stopping: &CancellationToken) -> Result<Turn, StoreError> {
         let metrics = &self.aggregator.metrics;
         let mut earlier = Earlier::default();
-        loop {
+        for _step in 0..MAX_STEPS {
+            if stopping.is_cancelled() {
+                break;
+            }
             let (more, aftermath) = self.step(job, &earlier).await?;
             if let Some(error) = aftermath.error {
                 metrics.broken(Invariant::Assembly, &format!("job {job} cannot be assembled: {error}"));
-                return Ok(());
+                return Ok(Turn::Over);
             }
             if let Some(what) = aftermath.broken {
                 metrics.broken(Invariant::Items, &format!("job {job}: {what}"));
@@ -158,9 +195,10 @@ impl Assembler {
                 }
             }
             if more != Some(true) {
-                return Ok(());
+                return Ok(Turn::Over);
             }
         }
+        Ok(Turn::Again)
     }
 
     /// One transaction; whether more may follow, and what it tells beyond what it writes.
@@ -197,12 +235,7 @@ impl Assembler {
 }
 
 fn ended(aggregator: &Aggregator, job: JobId, end: &Ended, customer: &CustomerName) {
-    let how = match end.state {
-        JobState::Running => "running",
-        JobState::Completed => "completed",
-        JobState::Cancelled => "cancelled",
-        JobState::Expired => "expired",
-    };
+    let how = end.state.word();
     tracing::info!(job = %job, customer = %customer, traceparent = end.traceparent, "job {job} of {customer} is {how}");
     let metrics = &aggregator.metrics;
     metrics.jobs_ended.with_label_values(&[how]).inc();

@@ -5,21 +5,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
-use protocol::input::Input;
+use protocol::head::Source;
 use protocol::outcome::{Computed, Outcome, OutcomeResult};
 use protocol::unit::Slice;
 use protocol::usage::Usage;
-use protocol::{HostId, JobId, Micros, ReplicaKey, UnitKey};
+use protocol::{Digest, HostId, JobId, Micros, ReplicaKey, UnitKey};
 use rules::invariants;
 use rules::settle::{self, Arrival, End, Finding, Judgement, Policy};
 
 use crate::assemble::Touched;
 use crate::tally::Tally;
 
+/// A clock may be wrong by so much.
+const MAX_SKEW: Duration = Duration::from_mins(1);
+/// And a replica of which it is not known since when it is due has computed at most so long.
+const LONGEST: Duration = Duration::from_hours(1);
+
 /// Where units of lines are to be cut: the middle item and where it begins in the blob.
 pub(crate) type Middles = BTreeMap<UnitKey, (u64, u64)>;
-/// Units of lines that are to be cut at an item, whose place in the blob is not known yet.
-pub(crate) type Lacking = Arc<Mutex<Vec<(UnitFacts, (Input, u64))>>>;
+/// Units of lines that are to be cut at an item, whose place in that blob is not known yet.
+pub(crate) type Lacking = Arc<Mutex<Vec<(UnitFacts, (Digest, u64))>>>;
 /// An outcome, examined.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
@@ -50,6 +55,11 @@ impl Arrived {
     /// The end of a replica that the broker gave up.
     pub(crate) fn dead(key: ReplicaKey, slice: Option<Slice>, nobody: HostId, reason: String) -> Self {
         Self { key, slice, host: nobody, finding: Finding::Failed(reason), computed: None, compute_us: 0 }
+    }
+
+    /// The size of its output.
+    pub(crate) fn bytes(&self) -> usize {
+        self.computed.as_ref().map_or(0, |computed| computed.output.len())
     }
 
     /// What it says, as a metric's label.
@@ -93,6 +103,7 @@ impl Decision {
                 tracing::warn!("an outcome of {} is of other items than the unit has now, and is ignored", arrived.key);
                 continue;
             }
+            let compute_us = self.compute_us(arrived, due.get(&arrived.key));
             let mut judged = unit.clone();
             let judgement = judge(&mut judged, job, arrived);
             let end = match &judgement.end {
@@ -104,12 +115,10 @@ impl Decision {
                     Some(UnitEnd::Split { middle: *middle, middle_byte, unit: *next - 1, replicas })
                 }
                 Some(End::Valid) => {
-                    if let Finding::Computed { vote, .. } = &arrived.finding
-                        && !invariants::hosts_hold(&judged, vote)
-                    {
+                    if arrived.finding.vote().is_some_and(|vote| !invariants::hosts_hold(&judged, vote)) {
                         draft.tally.voted_twice.push(key);
                     }
-                    valid(arrived, &judged, job, self.now)
+                    valid(arrived, compute_us, &judged, job, self.now)
                 }
                 Some(End::Failed { reason }) => Some(UnitEnd::Failed { reason: reason.clone() }),
                 None => None,
@@ -124,16 +133,22 @@ impl Decision {
             } else {
                 *unit = judged;
             }
-            draft.write(arrived, judgement, self.now, end.map(|end| UnitSettled { key, end }));
+            draft.write((arrived, compute_us), judgement, self.now, end.map(|end| UnitSettled { key, end }));
         }
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = draft.tally;
         draft.settlement.wasted_us = draft.wasted.into_iter().collect();
         draft.settlement
     }
 
+    /// How long it was computed. That is the worker's word, by which others' units are sized: no more than passed since it was due.
+    fn compute_us(&self, arrived: &Arrived, due: Option<&Micros>) -> u64 {
+        let passed = due.map_or(LONGEST, |due| self.now.since(*due).saturating_add(MAX_SKEW));
+        arrived.compute_us.min(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// From when the replica was due until it was begun, for the first result of it: what passed, less what it computed.
     fn wait(&self, arrived: &Arrived, judgement: &Judgement, due: Option<&Micros>) -> Option<Duration> {
-        let first = !judgement.ends.is_empty() && matches!(arrived.finding, Finding::Computed { .. });
+        let first = !judgement.ends.is_empty() && arrived.finding.vote().is_some();
         let passed = self.now.since(*due.filter(|_| first)?);
         Some(passed.saturating_sub(Duration::from_micros(arrived.compute_us)))
     }
@@ -141,16 +156,16 @@ impl Decision {
     /// Where the unit's middle item begins in the input's blob; `None` if that must be read from the blob first.
     fn middle_byte(&self, unit: &UnitFacts, job: &JobFacts, middle: u64) -> Option<u64> {
         match &job.spec.input {
-            Input::Records { bytes, .. } if unit.stage == 0 => Some(middle.saturating_mul(u64::from(*bytes))),
-            Input::Lines { .. } if unit.stage == 0 => {
+            Source::Records { bytes, .. } if unit.stage == 0 => Some(middle.saturating_mul(u64::from(*bytes))),
+            Source::Lines { blob } if unit.stage == 0 => {
                 let known = self.middles.get(&unit.key).filter(|(item, _)| *item == middle);
                 if known.is_none() {
                     let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-                    lacking.push((unit.clone(), (job.spec.input.clone(), middle)));
+                    lacking.push((unit.clone(), (*blob, middle)));
                 }
                 known.map(|(_, byte)| *byte)
             }
-            Input::Range { .. } | Input::Items(_) | Input::Lines { .. } | Input::Records { .. } | Input::Grid(_) => Some(0),
+            Source::Job | Source::Lines { .. } | Source::Records { .. } => Some(0),
         }
     }
 }
@@ -164,7 +179,7 @@ fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
     settle::judge(unit, &policy, arrival)
 }
 
-fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitEnd> {
+fn valid(arrived: &Arrived, compute_us: u64, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Option<UnitEnd> {
     let computed = arrived.computed.as_ref()?;
     let Finding::Computed { failed_items, output_bytes, .. } = &arrived.finding else { return None };
     let usage = Usage {
@@ -177,7 +192,7 @@ fn valid(arrived: &Arrived, unit: &UnitFacts, job: &JobFacts, now: Micros) -> Op
         output: computed.digest,
         recorded_at: now,
     };
-    let (output, compute_us) = (computed.output.clone(), arrived.compute_us);
+    let output = computed.output.clone();
     Some(UnitEnd::Valid { usage, output, failed_items: *failed_items, compute_us })
 }
 
@@ -189,7 +204,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn write(&mut self, arrived: &Arrived, judgement: Judgement, now: Micros, end: Option<UnitSettled>) {
+    fn write(&mut self, (arrived, compute_us): (&Arrived, u64), judgement: Judgement, now: Micros, end: Option<UnitSettled>) {
         let unit = arrived.key.unit_key();
         for (replica, state, reason) in judgement.ends {
             let own = replica == arrived.key.replica;
@@ -197,16 +212,17 @@ impl Draft {
                 key: unit.replica(replica),
                 state,
                 host: own.then(|| arrived.host.clone()),
-                vote: own.then(|| vote(&arrived.finding)).flatten(),
+                vote: arrived.finding.vote().filter(|_| own).cloned(),
                 reason,
-                compute_us: if own { arrived.compute_us } else { 0 },
+                compute_us: if own { compute_us } else { 0 },
             });
         }
         let due = judgement.due.into_iter().map(|(replica, wait)| (unit.replica(replica), now.plus(wait)));
         self.settlement.due.extend(due);
         if judgement.wasted {
-            *self.wasted.entry(unit.job).or_insert(0) += arrived.compute_us;
-            self.tally.wasted_us += arrived.compute_us;
+            let wasted = self.wasted.entry(unit.job).or_insert(0);
+            *wasted = wasted.saturating_add(compute_us);
+            self.tally.wasted_us = self.tally.wasted_us.saturating_add(compute_us);
         }
         if let Some(end) = end {
             let kind = match end.end {
@@ -217,12 +233,5 @@ impl Draft {
             *self.tally.ends.entry(kind).or_insert(0) += 1;
             self.settlement.units.push(end);
         }
-    }
-}
-
-fn vote(finding: &Finding) -> Option<protocol::state::Vote> {
-    match finding {
-        Finding::Computed { vote, .. } => Some(vote.clone()),
-        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => None,
     }
 }

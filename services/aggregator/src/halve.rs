@@ -1,8 +1,8 @@
 //! Where a line of a text begins: needed when a unit of lines is to be cut in two.
 
 use ports::store::{StoreError, UnitFacts};
+use protocol::Digest;
 use protocol::blob::PART_BYTES;
-use protocol::input::Input;
 use service::CancellationToken;
 use service::patience::until_done;
 
@@ -12,20 +12,19 @@ use crate::decide::Middles;
 /// Reads where the middles begin; `None` if the aggregator is stopping and the store is away.
 pub(crate) async fn middles(
     aggregator: &Aggregator,
-    units: Vec<(UnitFacts, (Input, u64))>,
+    units: Vec<(UnitFacts, (Digest, u64))>,
     stopping: &CancellationToken,
 ) -> Option<Middles> {
     let mut middles = Middles::default();
-    for (unit, (input, middle)) in units {
-        let seek = || line_start(aggregator, &unit, &input, middle);
+    for (unit, (blob, middle)) in units {
+        let seek = || line_start(aggregator, &unit, blob, middle);
         let byte = until_done("reading where a line begins", stopping, seek).await?;
         middles.insert(unit.key, (middle, byte));
     }
     Some(middles)
 }
 
-async fn line_start(aggregator: &Aggregator, unit: &UnitFacts, input: &Input, middle: u64) -> Result<u64, StoreError> {
-    let Some(blob) = input.blob() else { return Ok(0) };
+async fn line_start(aggregator: &Aggregator, unit: &UnitFacts, blob: Digest, middle: u64) -> Result<u64, StoreError> {
     let (mut at, end) = unit.bytes;
     let mut lines = middle.saturating_sub(unit.first);
     while at < end && lines > 0 {

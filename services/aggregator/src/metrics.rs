@@ -1,6 +1,7 @@
 //! What the aggregator counts.
 
 use protocol::address::Origin;
+use protocol::job::JobState;
 use rules::invariants::Invariant;
 use service::Metrics;
 use service::metrics::{Histogram, HistogramVec, IntCounter, IntCounterVec, LONG_SECONDS, MetricsError, SECONDS};
@@ -10,7 +11,7 @@ const OUTCOMES: [&str; 5] = ["computed", "failed", "too_large", "interrupted", "
 /// How units end.
 const UNIT_ENDS: [&str; 3] = ["valid", "failed", "split"];
 /// How jobs end.
-const JOB_ENDS: [&str; 3] = ["completed", "cancelled", "expired"];
+const JOB_ENDS: [&str; 3] = [JobState::Completed.word(), JobState::Cancelled.word(), JobState::Expired.word()];
 
 /// The aggregator's metrics; clones share them.
 #[derive(Debug, Clone)]

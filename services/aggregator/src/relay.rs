@@ -27,6 +27,10 @@ const CLAIM: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// And so long for one round of it: a queue that does not answer keeps all others waiting.
 const ROUND_PATIENCE: Duration = Duration::from_secs(8);
+/// Once the aggregator stops, batches are begun for so long; what is left then is sent by other aggregators.
+const LAST_BATCHES: Duration = Duration::from_secs(3);
+/// And a batch that is under way so long after the stop is given up: its claim runs out, as that of an aggregator that died.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// A customer's queue that refuses is offered the message again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Customers of whose queues something is known.
@@ -36,9 +40,9 @@ const ROUNDS: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}")]
+    #[error(transparent)]
     Broker(#[from] BrokerError),
 }
 
@@ -63,14 +67,32 @@ struct Ends {
 /// What waits for each customer, in the portions in which it is offered: one when all before it was taken.
 type Waiting<'a> = BTreeMap<&'a CustomerName, VecDeque<Vec<&'a Outbox>>>;
 
-/// Runs until stopped, and then sends what is there.
+/// Runs until stopped, and then sends what is there, as far as there is time.
 pub(crate) async fn run(aggregator: Aggregator, told: Arc<Notify>, stopping: CancellationToken) -> Result<(), TaskError> {
+    let over = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(LAST_PATIENCE).await;
+    };
+    tokio::select! {
+        biased;
+        () = send_all(&aggregator, &told, &stopping) => {}
+        () = over => tracing::warn!("stopping amid a batch of replies that the broker does not take: it is sent again later"),
+    }
+    Ok(())
+}
+
+/// Sends batch after batch: until stopped, and then until nothing is there or [`LAST_BATCHES`] have passed.
+async fn send_all(aggregator: &Aggregator, told: &Notify, stopping: &CancellationToken) {
     let idle = Duration::from_millis(aggregator.settings.relay_ms);
     let queues = tokio::sync::Mutex::new(Queues::default());
+    let mut last = None;
     loop {
-        let send = || async { relay(&aggregator, &mut *queues.lock().await).await };
-        match until_done("sending replies", &stopping, send).await {
-            Some(0) if stopping.is_cancelled() => return Ok(()),
+        if stopping.is_cancelled() && Instant::now() >= *last.get_or_insert_with(|| Instant::now() + LAST_BATCHES) {
+            return;
+        }
+        let send = || async { relay(aggregator, &mut *queues.lock().await).await };
+        match until_done("sending replies", stopping, send).await {
+            Some(0) if stopping.is_cancelled() => return,
             Some(0) => tokio::select! {
                 biased;
                 () = stopping.cancelled() => {}
@@ -78,7 +100,7 @@ pub(crate) async fn run(aggregator: Aggregator, told: Arc<Notify>, stopping: Can
                 () = tokio::time::sleep(idle) => {}
             },
             Some(_) => {}
-            None => return Ok(()),
+            None => return,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::Micros;
+use rules::month::DAY_US;
 use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
@@ -13,8 +14,6 @@ use crate::Aggregator;
 const EVERY: Duration = Duration::from_mins(1);
 /// Jobs whose outputs are dropped in one transaction: it must not hold up settling.
 const MAX_JOBS: u32 = 20;
-/// A day, in the microseconds of the store.
-const DAY_US: i64 = 86_400_000_000;
 
 /// Runs until stopped; also where results are kept for ever, since what a customer released may be too much for one go.
 pub(crate) async fn run(aggregator: Aggregator, stopping: CancellationToken) -> Result<(), TaskError> {

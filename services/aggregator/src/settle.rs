@@ -22,6 +22,8 @@ use crate::{Aggregator, AggregatorMetrics, halve};
 
 /// Outcomes delivered and not yet settled: two batches, so that one is read while the other is written.
 const BATCHES_AHEAD: u16 = 2;
+/// So many bytes of outputs are written in one transaction, and one output more: a statement has a bound, and a time limit.
+const MAX_BYTES: usize = 32 << 20;
 /// A batch is settled at most so often for units that are to be halved; each round learns where.
 const MAX_ROUNDS: usize = 4;
 
@@ -70,7 +72,7 @@ fn nobody() -> HostId {
     HostId::new("nobody").unwrap_or_else(|_impossible| unreachable!("a constant name"))
 }
 
-/// Runs until stopped; what is not settled by then stays in the queue.
+/// Runs until stopped; then settles what it was given already, and what the queue has more of stays there.
 pub(crate) async fn run(
     aggregator: Aggregator,
     source: Source,
@@ -84,37 +86,67 @@ pub(crate) async fn run(
     if unread.fetch_sub(1, Ordering::Relaxed) == 1 {
         aggregator.ready.ready();
     }
-    loop {
+    let mut cancelled = false;
+    'serving: loop {
         let deliveries = tokio::select! {
             biased;
-            () = stopping.cancelled() => break,
+            () = stopping.cancelled(), if !cancelled => {
+                consumer.cancel().await?;
+                cancelled = true;
+                continue;
+            }
             deliveries = consumer.next(usize::from(batch)) => deliveries?,
         };
+        if cancelled && deliveries.is_empty() {
+            break;
+        }
         let mut verdicts: Vec<(Tag, Verdict)> = Vec::with_capacity(deliveries.len());
         let mut arrivals = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             match source.read(&delivery) {
-                Ok(arrived) => {
-                    verdicts.push((delivery.tag, Verdict::Ack));
-                    arrivals.push(arrived);
-                }
+                Ok(arrived) => arrivals.push((delivery.tag, arrived)),
                 Err(error) => verdicts.push((delivery.tag, unreadable(&aggregator, &source, delivery, &error).await)),
             }
         }
-        if !settle(&aggregator, arrivals, &touched, &stopping).await {
-            break;
+        for (tags, arrivals) in in_bounds(arrivals) {
+            match settle(&aggregator, arrivals, &touched, &stopping).await {
+                Some(verdict) => verdicts.extend(tags.into_iter().map(|tag| (tag, verdict))),
+                None => break 'serving,
+            }
         }
         consumer.settle(&verdicts).await?;
     }
-    consumer.cancel().await?;
     Ok(())
 }
 
-/// Settles a batch; `false` if the aggregator is stopping and it could not be done.
-async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Arc<Touched>, stopping: &CancellationToken) -> bool {
-    if arrivals.is_empty() {
-        return true;
+/// Cuts a batch where its outputs are too many bytes for one transaction, in its order.
+fn in_bounds(arrivals: Vec<(Tag, Arrived)>) -> Vec<(Vec<Tag>, Vec<Arrived>)> {
+    let mut parts: Vec<(Vec<Tag>, Vec<Arrived>)> = Vec::new();
+    let mut bytes = 0_usize;
+    for (tag, arrived) in arrivals {
+        let size = arrived.bytes();
+        match parts.last_mut() {
+            Some((tags, part)) if bytes < MAX_BYTES => {
+                tags.push(tag);
+                part.push(arrived);
+                bytes = bytes.saturating_add(size);
+            }
+            _ => {
+                parts.push((vec![tag], vec![arrived]));
+                bytes = size;
+            }
+        }
     }
+    parts
+}
+
+/// Settles a batch: what becomes of its messages; `None` if the aggregator is stopping and it could not be done.
+async fn settle(
+    aggregator: &Aggregator,
+    arrivals: Vec<Arrived>,
+    touched: &Arc<Touched>,
+    stopping: &CancellationToken,
+) -> Option<Verdict> {
     for arrival in &arrivals {
         aggregator.metrics.outcomes.with_label_values(&[arrival.kind()]).inc();
     }
@@ -124,21 +156,18 @@ async fn settle(aggregator: &Aggregator, arrivals: Vec<Arrived>, touched: &Arc<T
     for _ in 0..MAX_ROUNDS {
         let lacking = Arc::new(Mutex::new(Vec::new()));
         let attempt = || once(aggregator, touched, &arrivals, &middles, &lacking);
-        if until_done("settling outcomes", stopping, attempt).await.is_none() {
-            return false;
-        }
+        until_done("settling outcomes", stopping, attempt).await?;
         let lacking: Vec<(UnitFacts, _)> = std::mem::take(&mut lacking.lock().unwrap_or_else(PoisonError::into_inner));
         if lacking.is_empty() {
             break;
         }
         let units: Vec<UnitKey> = lacking.iter().map(|(unit, _)| unit.key).collect();
-        let Some(found) = halve::middles(aggregator, lacking, stopping).await else { return false };
-        middles = found;
+        middles = halve::middles(aggregator, lacking, stopping).await?;
         let again = arrivals.iter().filter(|arrival| units.contains(&arrival.key.unit_key())).cloned();
         arrivals = Arc::new(again.collect());
     }
     touched.add(jobs);
-    true
+    Some(Verdict::Ack)
 }
 
 async fn once(

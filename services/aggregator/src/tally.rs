@@ -36,10 +36,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Counts what was made of an outcome; the unit is as it was judged.
     pub(crate) fn count(&mut self, finding: &Finding, unit: &UnitFacts, quorum: u8, judgement: &Judgement) {
-        let own = match finding {
-            Finding::Computed { vote, .. } => Some(vote),
-            Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => None,
-        };
+        let own = finding.vote();
         if let Some(vote) = own.filter(|_| judgement.wasted) {
             self.waste(if judgement.ends.is_empty() { LATE } else { DISMISSED }, vote);
         }

@@ -71,14 +71,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
 
 /// An error with its causes, each once, as one text.
 pub fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
+    service::told(&**error)
 }
 
 #[cfg(test)]

@@ -1,24 +1,21 @@
 //! A job report for tests to change.
 
 use ports::store::{JobReport, UnitCounts};
-use protocol::input::Input;
-use protocol::job::{Delivery, ItemCounts, JobSpec, JobState, Limits, UnitSizing};
+use protocol::head::{JobHead, Source};
+use protocol::job::{Delivery, ItemCounts, JobState, UnitSizing};
 use protocol::reply::UsageSummary;
-use protocol::{CustomerName, Digest, JobId, Micros, PoolName, Value};
+use protocol::{CustomerName, Digest, JobId, Micros, PoolName};
 
 /// A running job of one item.
 pub(crate) fn report() -> JobReport {
-    let spec = JobSpec {
+    let spec = JobHead {
         app: Digest([1; 32]),
-        input: Input::Range { start: 0, end: 1 },
+        input: Source::Job,
         shared: None,
-        params: Value::Map(Vec::new()),
         pool: PoolName::new("open").unwrap(),
         quorum: 1,
         priority: 0,
-        deadline_s: None,
         max_failures: 3,
-        limits: Limits::default(),
         unit: UnitSizing::default(),
         reduce: false,
         delivery: Delivery::Stored,

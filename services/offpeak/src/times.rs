@@ -1,7 +1,14 @@
-//! Instants as people read them.
+//! The present instant, and instants as people read them.
 
 use jiff::Timestamp;
+use ports::Clock as _;
+use ports::clock::SystemClock;
 use protocol::Micros;
+
+/// The present, for commands that look once; what decides by time is given a clock.
+pub fn now() -> Micros {
+    SystemClock.now()
+}
 
 /// An instant as RFC 3339 text, to the second.
 pub fn instant(micros: Micros) -> String {

@@ -130,9 +130,21 @@ fn a_bad_job_file_is_exit_code_2_with_every_mistake() {
 }
 
 #[test]
+fn fewer_workers_than_the_quorum_are_refused_before_anything_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let file = folder.path().join("job.toml");
+    std::fs::write(&file, "app = \"app.wasm\"\nquorum = 3\n[input]\nrange = [0, 1]\n").unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let output = output(&["run", &file.display().to_string(), "--workers", "2", "--data", &data]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("--workers 3 or more"), "{told}");
+}
+
+#[test]
 fn bad_usage_is_exit_code_2() {
     let no_database = "no database is named";
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["runn"], "tip: a similar subcommand exists: 'run'"),
         (&["run"], "required arguments were not provided"),
         (&["run", "x.toml", "--workers", "0"], "whole number from 1"),
@@ -141,6 +153,34 @@ fn bad_usage_is_exit_code_2() {
         (&["usage", "--customer", "A"], "customer name"),
         (&["usage"], no_database),
         (&["status", "--data", "/nonexistent"], "there is no data folder /nonexistent"),
+        (&["run", "x.toml", "--amqp", "ann:s3cret@rabbit"], "--amqp <URL> or OFFPEAK__AMQP__URL cannot be used: broker URL"),
+        (&["usage", "--database", "mysql://ann:s3cret@db/grid"], "neither sqlite://PATH nor postgres://"),
+        (&["dead", "list", "--amqp", ""], "no broker is named"),
+    ];
+    for (arguments, part) in cases {
+        let output = output(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(part) && !told.contains("s3cret"), "{arguments:?}: {told}");
+    }
+    // A variable is read like the flag; one that is set to nothing is none.
+    for (url, part) in [("ann:s3cret@db", "OFFPEAK__DATABASE__URL cannot be used"), ("", no_database)] {
+        let output = offpeak(&["usage"]).env("OFFPEAK__DATABASE__URL", url).output().unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(part) && !told.contains("s3cret"), "{told}");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_there_is_refused_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display().to_string();
+    let url = format!("sqlite://{data}/grid.db");
+    let cases: [(&[&str], &str); 3] = [
+        (&["status", "--data", &data], "there is no grid.db in the folder"),
+        (&["usage", "--database", &url], "there is no file"),
+        (&["pause", "01980f3c-7b1e-7c55-8d42-0123456789ab", "--data", &data], "there is no grid.db in the folder"),
     ];
     for (arguments, part) in cases {
         let output = output(arguments);
@@ -148,6 +188,23 @@ fn bad_usage_is_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
         assert!(told.contains(part), "{arguments:?}: {told}");
     }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");
+}
+
+#[test]
+fn outputs_that_would_replace_what_the_job_reads_are_refused_before_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = "app = \"app.wasm\"\nreduce = true\ninput.lines = \"outputs.jsonl\"\n";
+    for (name, bytes) in [("app.wasm", &b"\0asm"[..]), ("outputs.jsonl", b"my own\n"), ("job.toml", job.as_bytes())] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for arguments in [&["run", "job.toml", "--out", "."][..], &["submit", "job.toml", "--wait", "--out", "."]] {
+        let output = offpeak(arguments).current_dir(folder.path()).output().unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("outputs.jsonl, which the job needs: name another folder with --out DIR"), "{told}");
+    }
+    assert_eq!(std::fs::read(folder.path().join("outputs.jsonl")).unwrap(), b"my own\n");
 }
 
 #[test]
@@ -164,6 +221,7 @@ fn a_database_that_is_away_is_named_without_its_password() {
 fn a_database_without_tables_is_named_and_migrating_helps() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("grid.db").display());
+    std::fs::File::create(folder.path().join("grid.db")).unwrap();
     let before = output(&["usage", "--database", &url]);
     assert_eq!(before.status.code(), Some(3));
     assert!(text(&before.stderr).contains("offpeak migrate"), "{}", text(&before.stderr));

@@ -13,7 +13,7 @@ use service::CancellationToken;
 use service::patience::until_done;
 
 use crate::Producer;
-use crate::asked::{Answer, Asked};
+use crate::asked::{Answer, Arrival, Asked};
 use crate::identity::{Identity, identify};
 use crate::metrics::{ANSWERED, DROPPED, REFUSED};
 use crate::performing::{begin, perform};
@@ -56,7 +56,8 @@ pub(crate) async fn handle(producer: &Producer, delivery: &mut Delivery, room: &
     let properties = &delivery.properties;
     let look = || producer.standings.of(producer, &customer);
     let Some(standing) = until_done("reading a customer's limits", stopping, look).await else { return Handled::Again };
-    let asked = Asked::new(customer, properties, standing);
+    let arrival = Arrival { at: producer.clock.now(), tag: delivery.tag };
+    let asked = Asked::new(customer, properties, standing, arrival);
     let kind = properties.kind.as_str();
     let deaf = standing.is_deaf();
     if deaf {

@@ -1,15 +1,12 @@
 //! Apps: each is published once per compiler generation; the verdict is kept, good or bad.
 
-use ports::sandbox::{PublishError, Published};
+use ports::sandbox::{PublishError, Published, module_too_large};
 use ports::store::{AppRecord, AppVerdict};
 use protocol::Digest;
 use protocol::problem::Code;
 
 use crate::asked::Refusal;
 use crate::{Producer, blobs};
-
-/// A module is read whole, and no larger one is.
-const MAX_MODULE_BYTES: u64 = 32 << 20;
 
 /// What the publisher said of an app.
 pub(crate) async fn verdict(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
@@ -32,10 +29,9 @@ pub(crate) fn rejection(reasons: &[String]) -> Refusal {
 async fn examine(producer: &Producer, app: Digest) -> Result<AppVerdict, Refusal> {
     let gone = || Refusal::of(Code::NoSuchBlob, format!("blob {app} is not here any more: upload it again"));
     let size = producer.store.blob_size(app).await?.ok_or_else(gone)?;
-    if size > MAX_MODULE_BYTES {
-        return Ok(AppVerdict::Rejected {
-            reasons: vec![format!("module has {size} bytes, at most {MAX_MODULE_BYTES} are accepted")],
-        });
+    // A module is read whole, and none that is too large.
+    if let Some(reason) = module_too_large(size) {
+        return Ok(AppVerdict::Rejected { reasons: vec![reason] });
     }
     let module = blobs::load(producer, app, size).await?;
     // A verdict is kept for all customers, so it must be of the app's own bytes.

@@ -1,23 +1,35 @@
 //! A request's sender and properties, and the answers to it.
 //!
-//! An answer's `message_id` is derived from the request's sender, `message_id` and `correlation_id` and from what the
-//! answer says: a request that is delivered again is answered again under the same ids, which its customer knows then;
-//! the same question under another correlation has an answer of its own. The outbox keeps an id only until its message
-//! is sent, so it is this that makes a second answer harmless, not the store.
+//! What answers an effect has a `message_id` that is derived from the request's sender, `message_id` and `correlation_id`
+//! and from what the answer says: a request that comes again is answered again under the same id, which its customer knows
+//! then. The outbox keeps an id only until its message is sent, so it is this that makes a second answer harmless, not the
+//! store. A refusal, and the answer to what only asks, is of one moment: each arrival of the request has one of its own, or
+//! a customer who sends it again, as the refusal says, would drop the second answer for the first.
 
-use ports::broker::Properties;
+use ports::broker::{Properties, Tag};
 use ports::store::{OutboxMessage, StoreError};
 use protocol::job::JobSpec;
-use protocol::problem::{Code, FieldError, Problem, Refused};
-use protocol::{CodecError, CustomerName, Digest, Format, Message};
+use protocol::problem::{Code, FieldError, PROBLEM_JSON, Problem, Refused};
+use protocol::quote::QuoteJob;
+use protocol::{CodecError, CustomerName, Digest, Format, Message, Micros};
 
 use crate::standing::Standing;
 
 /// Of each text of a problem a customer gets so many bytes, and so many of its mistakes: what it sent cannot make the answer too large.
 const MAX_PROBLEM_TEXT: usize = 16 << 10;
 const MAX_MISTAKES: usize = 50;
-/// How problems are written to those who speak JSON (RFC 9457).
-const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How serde begins, in both formats, when a whole number is one that its field cannot hold.
+const OUT_OF_RANGE: &str = "invalid value: integer";
+
+/// One arrival of a request: another is another, whether the broker or the customer sent the request again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// When it was begun.
+    pub(crate) at: Micros,
+    /// By which it is settled.
+    pub(crate) tag: Tag,
+}
 
 /// Who asks, and what the request says of itself.
 #[derive(Debug, Clone)]
@@ -34,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) format: Format,
     /// What the customer may use, and uses.
     pub(crate) standing: Standing,
+    /// Which arrival of the request this is.
+    pub(crate) arrival: Arrival,
 }
 
 /// What is written for the customer when a request was done.
@@ -62,7 +76,7 @@ pub(crate) enum Refusal {
 
 impl Asked {
     /// Reads what a request says of itself. A content type that cannot be read is answered in the grid's own format.
-    pub(crate) fn new(customer: CustomerName, properties: &Properties, standing: Standing) -> Self {
+    pub(crate) fn new(customer: CustomerName, properties: &Properties, standing: Standing, arrival: Arrival) -> Self {
         Self {
             customer,
             message_id: properties.message_id.clone(),
@@ -70,10 +84,11 @@ impl Asked {
             traceparent: properties.traceparent.clone().filter(|trace| is_trace(trace)),
             format: Format::from_content_type(properties.content_type.as_deref()).unwrap_or(Format::MessagePack),
             standing,
+            arrival,
         }
     }
 
-    /// An answer.
+    /// An answer, with the same id however often it is given.
     pub(crate) fn answer<M: Message>(&self, message: &M) -> Result<OutboxMessage, CodecError> {
         let body = message.to_bytes(self.format)?;
         Ok(OutboxMessage {
@@ -95,7 +110,14 @@ impl Asked {
             Format::Json => PROBLEM_JSON,
             Format::MessagePack => Format::MessagePack.content_type(),
         };
-        Ok(OutboxMessage { content_type: content_type.to_owned(), ..answer? })
+        Ok(self.anew(OutboxMessage { content_type: content_type.to_owned(), ..answer? }))
+    }
+
+    /// The same answer as that of this arrival alone.
+    pub(crate) fn anew(&self, answer: OutboxMessage) -> OutboxMessage {
+        let Arrival { at, tag } = self.arrival;
+        let arrival = [at.0.to_be_bytes(), tag.generation.to_be_bytes(), tag.tag.to_be_bytes()].concat();
+        OutboxMessage { id: id_from(&[answer.id.as_bytes(), arrival.as_slice()].concat()), ..answer }
     }
 
     fn id_of(&self, kind: &str, body: &[u8]) -> String {
@@ -107,10 +129,15 @@ impl Asked {
             all.extend(part.as_bytes());
         }
         all.extend(said);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&Digest::of(&all).0[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid().hyphenated().to_string()
+        id_from(&all)
     }
+}
+
+/// The id that follows from those bytes.
+fn id_from(all: &[u8]) -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Digest::of(all).0[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().hyphenated().to_string()
 }
 
 /// Whether that is a W3C `traceparent`, of this version or a later one, which may say more. Anything else is no trace, and is
@@ -172,6 +199,23 @@ impl From<CodecError> for Refusal {
     }
 }
 
+/// What a customer is told of a request of that kind that cannot be read. A whole number that its field cannot hold is a
+/// mistake of the request like any number beyond a bound: another type of integer is not the customer's concern.
+pub(crate) fn unreadable(kind: &str, error: &CodecError) -> Problem {
+    if let CodecError::Invalid { detail, pointer: Some(pointer), .. } = error
+        && detail.starts_with(OUT_OF_RANGE)
+    {
+        let (code, pointer) = match kind {
+            JobSpec::KIND => (Code::InvalidJob, pointer.as_str()),
+            // A quote tells the mistakes of its job as they are told of a submission.
+            QuoteJob::KIND => (Code::InvalidJob, pointer.strip_prefix("/job").unwrap_or(pointer)),
+            _ => (Code::InvalidRequest, pointer.as_str()),
+        };
+        return Problem::with_errors(code, vec![mistake(pointer, detail.as_str())]);
+    }
+    problem_of(error)
+}
+
 /// What a customer is told of bytes that are no message.
 pub(crate) fn problem_of(error: &CodecError) -> Problem {
     match error {
@@ -199,6 +243,10 @@ mod tests {
 
     use super::*;
 
+    fn arrival(tag: u64) -> Arrival {
+        Arrival { at: Micros(1), tag: Tag { generation: 1, tag } }
+    }
+
     fn asked(message_id: &str, correlation: Option<&str>) -> Asked {
         let properties = Properties {
             message_id: message_id.to_owned(),
@@ -206,7 +254,7 @@ mod tests {
             content_type: Some("application/json".to_owned()),
             ..Properties::default()
         };
-        Asked::new(CustomerName::new("acme").unwrap(), &properties, Standing::default())
+        Asked::new(CustomerName::new("acme").unwrap(), &properties, Standing::default(), arrival(1))
     }
 
     fn accepted(items: u64) -> Accepted {
@@ -221,6 +269,33 @@ mod tests {
         for other in [id(asked("a", Some("c")), 1), id(asked("ab", None), 1), id(asked("a", Some("b")), 2)] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn a_refusal_has_an_id_of_its_own_each_time_that_its_request_arrives() {
+        let id = |tag| {
+            let asked = Asked { arrival: arrival(tag), ..asked("a", Some("b")) };
+            asked.refused(JobSpec::KIND, Problem::new(Code::TooManyJobs, "so many")).unwrap().id
+        };
+        assert_eq!(id(1), id(1), "what is written again within one arrival is one message");
+        assert_ne!(id(1), id(2));
+        let later = Asked { arrival: Arrival { at: Micros(2), ..arrival(1) }, ..asked("a", Some("b")) };
+        let problem = Problem::new(Code::TooManyJobs, "so many");
+        assert_ne!(id(1), later.refused(JobSpec::KIND, problem).unwrap().id);
+    }
+
+    #[test]
+    fn a_number_that_its_field_cannot_hold_is_a_mistake_and_another_type_is_none() {
+        let told = |kind: &str, body: &[u8]| unreadable(kind, &JobSpec::from_bytes(body, Format::Json).unwrap_err());
+        let job = told(JobSpec::KIND, b"{\"quorum\":300}");
+        assert_eq!((job.code.as_str(), job.errors[0].pointer.as_str()), ("invalid-job", "/quorum"));
+        for fuel in [b"{\"limits\":{\"fuel_per_item\":9223372036854775808}}".as_slice(), b"{\"limits\":{\"fuel_per_item\":-1}}"] {
+            let job = told(JobSpec::KIND, fuel);
+            assert_eq!((job.code.as_str(), job.errors[0].pointer.as_str()), ("invalid-job", "/limits/fuel_per_item"));
+        }
+        assert_eq!(told("anything", b"{\"quorum\":300}").code, "invalid-request");
+        assert_eq!(told(JobSpec::KIND, b"{\"quorum\":\"two\"}").code, "undecodable");
+        assert_eq!(told(JobSpec::KIND, b"{\"quorum\":2.5}").code, "undecodable");
     }
 
     #[test]
@@ -243,7 +318,7 @@ mod tests {
             assert!(!is_trace(bad), "{}", &bad[..bad.len().min(80)]);
         }
         let properties = Properties { traceparent: Some("0".repeat(130_000)), ..Properties::default() };
-        let asked = Asked::new(CustomerName::new("acme").unwrap(), &properties, Standing::default());
+        let asked = Asked::new(CustomerName::new("acme").unwrap(), &properties, Standing::default(), arrival(1));
         assert_eq!(asked.traceparent, None);
     }
 

@@ -3,20 +3,14 @@
 use std::collections::BTreeMap;
 
 use protocol::input::{Input, MAX_RECORD_BYTES};
-use protocol::job::{JobSpec, Limits};
+use protocol::job::{JobSpec, Limits, UnitSizing};
 use protocol::problem::FieldError;
 use protocol::{Format, PoolName, Value, codec};
 
 use crate::PoolSettings;
 
-/// Parameters are part of the brief that every worker keeps in memory.
-const MAX_PARAMS_BYTES: usize = 1 << 20;
-/// More agreeing hosts than this prove nothing further.
-const MAX_QUORUM: u8 = 16;
 /// Units are numbered in 32 bits, and each is a row.
 const MAX_UNITS: u64 = 100_000_000;
-/// A unit is to be over long before the broker gives up waiting for it.
-const MAX_TARGET_MS: u32 = 10 * 60 * 1_000;
 
 /// Every mistake that can be seen in the submission itself.
 pub(crate) fn spec(spec: &JobSpec, pools: &BTreeMap<PoolName, PoolSettings>) -> Vec<FieldError> {
@@ -35,15 +29,18 @@ pub(crate) fn spec(spec: &JobSpec, pools: &BTreeMap<PoolName, PoolSettings>) -> 
         }
         Some(_) => {}
     }
-    mistakes
-        .unless((1..=MAX_QUORUM).contains(&spec.quorum), "/quorum", || format!("{} is not from 1 to {MAX_QUORUM}", spec.quorum));
-    mistakes.unless((-100..=100).contains(&spec.priority), "/priority", || format!("{} is not from -100 to 100", spec.priority));
+    mistakes.unless((1..=JobSpec::MAX_QUORUM).contains(&spec.quorum), "/quorum", || {
+        format!("{} is not from 1 to {}", spec.quorum, JobSpec::MAX_QUORUM)
+    });
+    mistakes.unless((-JobSpec::MAX_PRIORITY..=JobSpec::MAX_PRIORITY).contains(&spec.priority), "/priority", || {
+        format!("{} is not from -{max} to {max}", spec.priority, max = JobSpec::MAX_PRIORITY)
+    });
     mistakes.unless(spec.deadline_s != Some(0), "/deadline_s", || "a deadline of 0 s has passed already".to_owned());
     limits(&spec.limits, &mut mistakes);
     mistakes.unless(spec.unit.max_items > 0, "/unit/max_items", || "a unit has at least 1 item".to_owned());
     let target = spec.unit.target_ms;
-    mistakes.unless((1..=MAX_TARGET_MS).contains(&target), "/unit/target_ms", || {
-        format!("{target} is not from 1 to {MAX_TARGET_MS}")
+    mistakes.unless((1..=UnitSizing::MAX_TARGET_MS).contains(&target), "/unit/target_ms", || {
+        format!("{target} is not from 1 to {}", UnitSizing::MAX_TARGET_MS)
     });
     params(&spec.params, &mut mistakes);
     input(&spec.input, &mut mistakes);
@@ -92,10 +89,10 @@ fn limits(limits: &Limits, mistakes: &mut Mistakes) {
 fn params(params: &Value, mistakes: &mut Mistakes) {
     mistakes.unless(params.is_map(), "/params", || "parameters are a map of names to values".to_owned());
     match codec::encode("params", params, Format::MessagePack) {
-        Ok(bytes) if bytes.len() <= MAX_PARAMS_BYTES => {}
+        Ok(bytes) if bytes.len() <= JobSpec::MAX_PARAMS_BYTES => {}
         Ok(bytes) => {
-            let size = bytes.len();
-            mistakes.add("/params", format!("{size} bytes are over {MAX_PARAMS_BYTES}: hand larger data to the app as shared"));
+            let (size, limit) = (bytes.len(), JobSpec::MAX_PARAMS_BYTES);
+            mistakes.add("/params", format!("{size} bytes are over {limit}: hand larger data to the app as shared"));
         }
         Err(error) => mistakes.add("/params", error.to_string()),
     }

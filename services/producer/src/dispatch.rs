@@ -57,7 +57,7 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
         }
     }
     if let Err(error) = producer.store.release_jobs(&producer.name).await {
-        tracing::info!("leases were not given back and run out by themselves: {error}");
+        tracing::info!("leases were not given back and run out by themselves: {}", service::told(&error));
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ impl Dispatcher {
         let mut pools: BTreeMap<PoolName, Vec<Runner>> = BTreeMap::new();
         let mut left = self.allowances(&claimed, now).await?;
         for job in claimed.into_iter().filter(|job| left.contains_key(&job.customer)) {
-            pools.entry(job.spec.pool.clone()).or_default().push(Runner::new(job));
+            pools.entry(job.spec.pool.clone()).or_default().push(Runner::new(job, self.producer.settings.max_unit_ms));
         }
         for (_, memory) in self.pools.iter_mut().filter(|(pool, _)| !pools.contains_key(pool)) {
             memory.fair = FairShare::default();

@@ -1,4 +1,5 @@
-//! Forgotten uploads: blobs that were begun and left are dropped, so that their bytes no longer count against their customers.
+//! Forgetting: blobs that were begun and left are dropped, so that their bytes no longer count against their customers, and so
+//! are the keys of messages that were handled long ago.
 
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use crate::Producer;
 const EVERY: Duration = Duration::from_mins(10);
 /// An upload that is not whole after so long was given up; a resumed one has begun when its first part came.
 const LEFT: Duration = Duration::from_hours(7 * 24);
-/// Dropped in one transaction.
+/// The broker delivers a message again within minutes of a lost connection, or when a grid that stood still goes on.
+const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+/// Uploads dropped in one transaction.
 const BATCH: u32 = 100;
-/// And in one look: the rest waits for the next.
+/// Keys of messages forgotten in one transaction.
+const BATCH_HANDLED: u32 = 1_000;
+/// Batches of each in one look: the rest waits for the next.
 const BATCHES: u32 = 100;
 
 /// Runs until stopped.
@@ -25,16 +30,28 @@ pub(crate) async fn run(producer: Producer, stopping: CancellationToken) -> Resu
             () = stopping.cancelled() => return Ok(()),
             () = tokio::time::sleep(EVERY) => {}
         }
-        let before = earlier(producer.clock.now(), LEFT);
-        for _ in 0..BATCHES {
-            match producer.store.forget_uploads(before, BATCH).await {
-                Ok(0) => break,
-                Ok(dropped) => tracing::info!("{dropped} uploads were begun a week ago and left: they are dropped"),
-                Err(error) => {
-                    tracing::warn!("forgotten uploads were not dropped: {error}");
-                    break;
-                }
-            }
+        let now = producer.clock.now();
+        uploads(&producer, earlier(now, LEFT)).await;
+        handled(&producer, earlier(now, REMEMBERED)).await;
+    }
+}
+
+async fn uploads(producer: &Producer, before: Micros) {
+    for _ in 0..BATCHES {
+        match producer.store.forget_uploads(before, BATCH).await {
+            Ok(0) => return,
+            Ok(dropped) => tracing::info!("{dropped} uploads were begun a week ago and left: they are dropped"),
+            Err(error) => return tracing::warn!("forgotten uploads were not dropped: {error}"),
+        }
+    }
+}
+
+async fn handled(producer: &Producer, before: Micros) {
+    for _ in 0..BATCHES {
+        match producer.store.forget_handled(before, BATCH_HANDLED).await {
+            Ok(0) => return,
+            Ok(forgotten) => tracing::debug!("{forgotten} messages were handled a week ago: their keys are forgotten"),
+            Err(error) => return tracing::warn!("keys of handled messages were not forgotten: {error}"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ports::broker::{Outgoing, Properties};
 use ports::store::{Assignment, ClaimedJob, Cursor, Dispatch, DueReplica, NewUnit};
 use protocol::address::{self, WORK_EXCHANGE};
+use protocol::job::UnitSizing;
 use protocol::unit::{Call, Items, Slice, Work};
 use protocol::{Format, JobId, Message, Micros, PoolName, ReplicaKey, UnitKey};
 use rules::fair::Contender;
@@ -30,10 +31,12 @@ pub(crate) struct Runner {
     pub(crate) in_trouble: bool,
     /// The number the next unit had when the job was claimed.
     cut_from: u32,
+    time_limit_ms: u32,
 }
 
 impl Runner {
-    pub(crate) fn new(job: ClaimedJob) -> Self {
+    /// With the time that a unit may compute.
+    pub(crate) fn new(job: ClaimedJob, time_limit_ms: u32) -> Self {
         let progress = job.progress;
         let measured = Measured {
             items: progress.items,
@@ -43,7 +46,7 @@ impl Runner {
             output_bytes: progress.output_bytes,
         };
         let cut_from = job.cursor.unit;
-        Self { job, due: VecDeque::new(), measured, in_trouble: false, cut_from }
+        Self { job, due: VecDeque::new(), measured, in_trouble: false, cut_from, time_limit_ms }
     }
 
     /// What the job contends with for the lanes of a pool of which that much is measured; `None` if nothing can be placed now.
@@ -52,7 +55,7 @@ impl Runner {
             return None;
         }
         let cost_us = if let Some(due) = self.due.front() {
-            let placed = due.lane.is_some() || lanes.has_room(1, &due.taken);
+            let placed = assigned(due, lanes).is_some() || lanes.has_room(1, lanes.avoided(&due.taken, &due.computing));
             placed.then(|| sizing::charge_us(due.end - due.first, &self.measured, pool))?
         } else {
             let range = split::next_range(self.job.cursor.item, self.job.stage_items, self.next_size())?;
@@ -69,7 +72,9 @@ impl Runner {
     }
 
     fn next_size(&self) -> u64 {
-        sizing::next_unit_items(&self.measured, &self.job.spec.unit)
+        // Half the time limit at most: what is measured is a mean, and a unit that takes too long is computed for nothing.
+        let target_ms = self.job.spec.unit.target_ms.min(self.time_limit_ms / 2);
+        sizing::next_unit_items(&self.measured, &UnitSizing { target_ms, ..self.job.spec.unit })
     }
 
     fn stretch(&self, stage: u8, items: (u64, u64), first_byte: u64, may_shrink: bool) -> Stretch<'_> {
@@ -87,6 +92,12 @@ impl Runner {
         }
         items
     }
+}
+
+/// The lane that a replica was given before, though the broker did not confirm it: it goes there again, whatever room the lane
+/// has. Nobody may serve that lane any more; then it is placed anew.
+fn assigned(due: &DueReplica, lanes: &Lanes) -> Option<u16> {
+    due.lane.filter(|lane| lanes.is_live(*lane))
 }
 
 /// What one round gives to one pool.
@@ -139,12 +150,11 @@ impl Lot {
         let slice = Slice { stage: due.stage, first: due.first, end: due.end };
         let sheet = Sheet { slice, items: read.items };
         let letter = self.letter(&runner.job, due.key, &sheet)?;
-        let lane = if let Some(lane) = due.lane {
-            // It was given a lane, but the broker did not confirm it: the same lane, whatever room it has.
+        let lane = if let Some(lane) = assigned(&due, lanes) {
             lanes.take(lane);
             lane
         } else {
-            let Some(placed) = lanes.place(1, &due.taken) else { return Ok(()) };
+            let Some(placed) = lanes.place(1, lanes.avoided(&due.taken, &due.computing)) else { return Ok(()) };
             let lane = placed[0];
             self.step.assignments.push(Assignment { key: due.key, lane });
             lane

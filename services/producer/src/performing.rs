@@ -202,24 +202,29 @@ async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping
                 if !failed.swap(true, Ordering::Relaxed) && kind == JobSpec::KIND {
                     producer.metrics.submissions.with_label_values(&[FAILED]).inc();
                 }
-                Err(with_source(&error))
+                Err(error)
             }
         }
     };
     Ok(until_done(kind, stopping, attempt).await.ok_or(End::Stopping)??)
 }
 
-/// Publishes an app, again while the store is away.
+/// Publishes an app, again while the store is away. Compiling may take minutes and does the same when it is done again, so it is
+/// given up once the producer stops.
 async fn publish(producer: &Producer, app: Digest, stopping: &CancellationToken) -> Result<(), End> {
     let publish = || async {
         match apps::publish(producer, app).await {
             Ok(()) => Ok(Ok(())),
             Err(Refusal::Problem(problem) | Refusal::Absent { problem, .. }) => Ok(Err(problem)),
             Err(Refusal::Unpublished { app }) => Ok(Err(unpublished(app))),
-            Err(Refusal::Store(error)) => Err(with_source(&error)),
+            Err(Refusal::Store(error)) => Err(error),
         }
     };
-    Ok(until_done("publishing an app", stopping, publish).await.ok_or(End::Stopping)??)
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => Err(End::Stopping),
+        published = until_done("publishing an app", stopping, publish) => Ok(published.ok_or(End::Stopping)??),
+    }
 }
 
 fn unpublished(app: Digest) -> Box<Problem> {
@@ -246,11 +251,4 @@ async fn comes(
         }
     }
     Ok(false)
-}
-
-fn with_source(error: &ports::store::StoreError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -30,6 +30,11 @@ pub(crate) const MAX_UNSENT_BYTES: u64 = 2 * rules::delivery::MAX_WAITING_BYTES;
 const MAX_SLOW: u32 = 4;
 /// And so many requests of any kind that have taken a while already: the others of intake are for others.
 const MAX_LONG: u32 = 16;
+/// And so many submissions and quotes that read a large blob to count its lines, beside both of those: one that waited for its
+/// blob holds a place already, and must not be in its own way.
+const MAX_LARGE: u32 = 4;
+/// A blob above this size is large: a smaller one is read in well under a second.
+const LARGE_BYTES: u64 = 16 << 20;
 /// That a customer does not read is logged so often.
 const SAY_EVERY: Duration = Duration::from_mins(1);
 
@@ -59,6 +64,8 @@ struct Known {
     slow: u32,
     /// And of any kind that have taken a while.
     long: u32,
+    /// And that read a large blob.
+    large: u32,
     said_at: Option<Micros>,
 }
 
@@ -80,6 +87,7 @@ pub(crate) struct Slow<'a> {
 enum Counted {
     Slow,
     Long,
+    Large,
 }
 
 impl Standing {
@@ -140,6 +148,7 @@ impl Standings {
             admitting: 0,
             slow: 0,
             long: 0,
+            large: 0,
             said_at: None,
         });
         (entry.standing, entry.read_at) = (standing, now);
@@ -197,6 +206,11 @@ impl Standings {
         self.count(customer, Counted::Long)
     }
 
+    /// Begins to read a blob of that size to its end: a large one only if the customer may have one more of them read.
+    pub(crate) fn reading<'a>(&'a self, customer: &'a CustomerName, bytes: u64) -> Result<Option<Slow<'a>>, Box<Problem>> {
+        (bytes > LARGE_BYTES).then(|| self.count(customer, Counted::Large)).transpose()
+    }
+
     fn count<'a>(&'a self, customer: &'a CustomerName, counted: Counted) -> Result<Slow<'a>, Box<Problem>> {
         if let Some(known) = self.lock().get_mut(customer) {
             let (count, most) = known.count(counted);
@@ -232,18 +246,24 @@ fn fuel_since(limits: &CustomerLimits, now: Micros) -> Micros {
 }
 
 fn forget_one(known: &mut BTreeMap<CustomerName, Known>) {
-    let idle = known.iter().filter(|(_, known)| known.admitting == 0 && known.slow == 0 && known.long == 0);
+    let idle = known.iter().filter(|(_, known)| known.is_idle());
     if let Some(name) = idle.min_by_key(|(_, known)| known.read_at).map(|(name, _)| name.clone()) {
         known.remove(&name);
     }
 }
 
 impl Known {
+    /// Whether no request of the customer is counted.
+    fn is_idle(&self) -> bool {
+        self.admitting == 0 && self.slow == 0 && self.long == 0 && self.large == 0
+    }
+
     /// How many requests are counted so, and how many may be.
     fn count(&mut self, counted: Counted) -> (&mut u32, u32) {
         match counted {
             Counted::Slow => (&mut self.slow, MAX_SLOW),
             Counted::Long => (&mut self.long, MAX_LONG),
+            Counted::Large => (&mut self.large, MAX_LARGE),
         }
     }
 }

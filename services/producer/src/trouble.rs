@@ -15,16 +15,16 @@ const MAX_TROUBLED: usize = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DispatchError {
     /// The store.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The broker.
-    #[error("{0}")]
+    #[error(transparent)]
     Broker(#[from] BrokerError),
     /// A job's input.
-    #[error("{0}")]
+    #[error(transparent)]
     Input(#[from] InputError),
     /// A message that cannot be written.
-    #[error("{0}")]
+    #[error(transparent)]
     Codec(#[from] protocol::CodecError),
 }
 
@@ -58,6 +58,7 @@ impl Troubled {
             self.0.clear();
         }
         if self.0.insert(job) {
+            let error = service::told(error);
             tracing::error!(job = %job, "job {job} cannot be dispatched, and waits until it is cancelled or mended: {error}");
         }
     }

@@ -10,6 +10,7 @@ mod occupancy;
 mod programs;
 mod settings;
 mod take;
+mod under_way;
 mod watched;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ use crate::fetch::Fetcher;
 use crate::inbox::Inbox;
 use crate::occupancy::Occupancy;
 use crate::programs::{ProgramError, Programs};
+use crate::under_way::{Answered, UnderWay};
 
 /// The broker is given so long to take an outcome before it is offered again.
 const REPORT_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ struct Bench {
     slots: Semaphore,
     occupancy: Arc<Occupancy>,
     met: Seen<JobId>,
+    under_way: UnderWay,
     /// Begin nothing new.
     stopping: CancellationToken,
     /// Hand back what computes.
@@ -60,6 +62,7 @@ pub(crate) async fn run(
         occupancy: Occupancy::new(worker.metrics.clone(), worker.pool.clone()),
         programs: Programs::default(),
         met: Seen::new(MAX_MET),
+        under_way: UnderWay::default(),
         interrupt: CancellationToken::new(),
         stopping: stopping.clone(),
         worker,
@@ -144,16 +147,34 @@ impl Bench {
             Ok(work) => work,
             Err(error) => return self.park(delivery, &format!("unit cannot be decoded: {error}")).await,
         };
+        let answered = self.under_way.enter(work.replica);
+        let verdict = self.answer(delivery, &work, &answered).await;
+        self.under_way.leave(work.replica, answered);
+        verdict
+    }
+
+    /// Answers a unit, or waits for an earlier delivery of it that is being answered here.
+    async fn answer(&self, delivery: Delivery, work: &Work, answered: &Answered) -> Verdict {
+        let mut answered = tokio::select! {
+            biased;
+            () = self.dropped(work) => return Verdict::Ack,
+            answered = answered.lock() => answered,
+        };
+        if *answered {
+            return Verdict::Ack;
+        }
         if delivery.delivery_count >= self.worker.settings.max_deliveries {
             let cause = format!("unit was delivered {} times and never answered", delivery.delivery_count);
             return self.park(delivery, &cause).await;
         }
-        self.meet(&work);
-        tokio::select! {
+        self.meet(work);
+        let verdict = tokio::select! {
             biased;
-            () = self.dropped(&work) => Verdict::Ack,
-            verdict = self.compute(&work) => verdict,
-        }
+            () = self.dropped(work) => Verdict::Ack,
+            verdict = self.compute(work) => verdict,
+        };
+        *answered = verdict == Verdict::Ack;
+        verdict
     }
 
     /// Says once of a job that it has come this far, so that a trace is found in the logs of each service that it passed.

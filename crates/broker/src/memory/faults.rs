@@ -57,18 +57,6 @@ impl MemoryBroker {
         Self::deliver_all(&mut state);
     }
 
-    /// Delivers the next `count` messages of a queue twice, as a publisher's resend does.
-    pub fn duplicate_next(&self, queue: &str, count: u32) {
-        if let Some(queue) = self.lock().queues.get_mut(queue) {
-            queue.duplicates = count;
-        }
-    }
-
-    /// Stores the next `count` messages but confirms them as [`ports::broker::Confirm::Unknown`].
-    pub fn lose_confirms(&self, count: u32) {
-        self.lock().lost_confirms = count;
-    }
-
     fn cut(state: &mut super::state::State) {
         let ids: Vec<u64> = state.consumers.keys().copied().collect();
         for id in ids {

@@ -45,15 +45,13 @@ pub(super) struct Queue {
     bytes: usize,
     /// The consumers in turn; of a single active consumer queue the first receives.
     pub(super) consumers: VecDeque<u64>,
-    /// How many of the next messages are delivered twice.
-    pub(super) duplicates: u32,
     /// Whether it is taken for full, whatever it holds.
     pub(super) filled: bool,
 }
 
 impl Queue {
     pub(super) fn new(shape: Shape) -> Self {
-        Self { shape, ready: VecDeque::new(), bytes: 0, consumers: VecDeque::new(), duplicates: 0, filled: false }
+        Self { shape, ready: VecDeque::new(), bytes: 0, consumers: VecDeque::new(), filled: false }
     }
 
     /// Whether a further message of so many bytes is refused; a worker's own queue drops its oldest instead, because
@@ -89,10 +87,6 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Stored> {
         let stored = self.ready.pop_front()?;
         self.bytes -= stored.message.body.len();
-        if self.duplicates > 0 {
-            self.duplicates -= 1;
-            self.put_back(stored.clone());
-        }
         Some(stored)
     }
 

@@ -36,7 +36,6 @@ pub(super) struct State {
     next_sequence: u64,
     /// Deliveries rest while the broker is down.
     pub(super) down: bool,
-    pub(super) lost_confirms: u32,
 }
 
 impl State {
@@ -53,10 +52,6 @@ impl State {
         properties.headers.retain(|(name, _)| !is_brokers_header(name));
         properties.headers.sort();
         self.store(&queues, Message { exchange, routing_key, properties, body });
-        if self.lost_confirms > 0 {
-            self.lost_confirms -= 1;
-            return Ok(Confirm::Unknown);
-        }
         Ok(Confirm::Stored)
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use protocol::CustomerName;
-use protocol::address::{CUSTOMER_EXCHANGE, SUBMIT_EXCHANGE, results_queue};
+use protocol::address::{CUSTOMER_EXCHANGE, results_queue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::account::{Account, AccountQueue, AccountUser};
 use super::management::{Management, ManagementError};
-use crate::users::{Rights, SERVICE_PREFIX, TopicRight};
+use crate::users::{self, Rights, TopicRight};
 
 /// Every customer that has a user or a queue, by name.
 pub(super) fn all(management: &Management) -> Result<Vec<Account>, ManagementError> {
@@ -93,14 +93,8 @@ impl Census {
     /// Users whose rights name their own results or their own key, or that may submit and nothing else, and owners of results
     /// queues.
     fn customers(&self) -> Vec<CustomerName> {
-        let escaped = |name: &str| name.replace('.', "\\.");
-        let (submit, customer) = (format!("^{}$", escaped(SUBMIT_EXCHANGE)), escaped(CUSTOMER_EXCHANGE));
-        let by_rights = self.rights.iter().filter(|of| {
-            of.given.read.contains(&format!("{customer}\\.{}\\.", of.user))
-                || (of.given.write == submit && !of.user.starts_with(SERVICE_PREFIX))
-        });
-        let own_key = |of: &&OfUser<TopicRight>| of.given.write == format!("^{}$", of.user);
-        let by_topic = self.topics.iter().filter(|of| of.given.exchange == SUBMIT_EXCHANGE).filter(own_key);
+        let by_rights = self.rights.iter().filter(|of| users::has_customers_rights(&of.user, &of.given));
+        let by_topic = self.topics.iter().filter(|of| users::has_customers_key(&of.user, &of.given));
         let named = by_rights.map(|of| &of.user).chain(by_topic.map(|of| &of.user));
         let named = named.filter_map(|name| CustomerName::new(name.clone()).ok());
         let owners = self.queues.iter().filter_map(|queue| owner(&queue.name));

@@ -108,6 +108,9 @@ pub trait AdmissionStore: Send + Sync {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, StoreError>;
 
+    /// What an admitted job was submitted as; `None` if there is no such job.
+    async fn submitted(&self, job: JobId) -> Result<Option<JobSpec>, StoreError>;
+
     /// What is known of an app under this compiler generation (engine version and target); `None` if nothing.
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError>;
 

@@ -1,5 +1,7 @@
 //! What the producer needs to dispatch work.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use protocol::job::JobSpec;
 use protocol::{CustomerName, Digest, Fuel, JobId, Micros, ReplicaKey, UnitKey};
@@ -43,8 +45,8 @@ pub struct ClaimedJob {
     pub customer: CustomerName,
     /// The customer's weight in the fair share.
     pub weight: u32,
-    /// What is to be done.
-    pub spec: JobSpec,
+    /// What is to be done; shared, since it may hold a million items.
+    pub spec: Arc<JobSpec>,
     /// The digest of its brief.
     pub brief: Digest,
     /// W3C trace context of the submission.
@@ -99,8 +101,10 @@ pub struct DueReplica {
     pub bytes: (u64, u64),
     /// The lane it was assigned before, if its sending was not confirmed.
     pub lane: Option<u16>,
-    /// Lanes of the unit's other replicas that are computing or agreed: it must go to another.
+    /// Lanes of the unit's other replicas that are computing or have an answer: it is to go to another.
     pub taken: Vec<u16>,
+    /// Those of them that have no answer yet: where no other lane is served, it goes to one of the rest.
+    pub computing: Vec<u16>,
 }
 
 /// A lane given to a due replica.
@@ -132,6 +136,8 @@ pub trait DispatchStore: Send + Sync {
     /// Takes or renews the lease on up to `limit` running, uncancelled jobs that have something to cut or to send and that no other
     /// holds, and returns them in the order of their ids: the most urgent of each customer (highest priority, then oldest), then
     /// the second of each, and so on. What `owner` held and must give way to these, it gives back.
+    /// Where jobs have more items inside than may be held at one time, some of these are left out, others in the time of
+    /// each lease. A job whose specification cannot be read is left out too.
     async fn claim_jobs(&self, owner: &str, now: Micros, until: Micros, limit: u32) -> Result<Vec<ClaimedJob>, StoreError>;
 
     /// Gives back every lease of `owner`.

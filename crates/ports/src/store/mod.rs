@@ -47,7 +47,7 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// What is stored cannot be understood, or the schema is not the one expected.
-    #[error("{operation}: stored data is not valid: {detail}")]
+    #[error("{operation}: database is not as expected: {detail}")]
     Corrupt {
         /// What was asked.
         operation: &'static str,

@@ -1,7 +1,8 @@
 //! What people ask: jobs, outputs, usage.
 
 use async_trait::async_trait;
-use protocol::job::{Certificate, ItemCounts, JobSpec, JobState};
+use protocol::head::JobHead;
+use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::reply::UsageSummary;
 use protocol::usage::Usage;
 use protocol::{CustomerName, JobId, MeterId, Micros, PoolName};
@@ -25,8 +26,8 @@ pub struct JobReport {
     pub parts: u32,
     /// When its outputs were dropped.
     pub results_gone_at: Option<Micros>,
-    /// What is to be done.
-    pub spec: JobSpec,
+    /// What is to be done, but for the items and parameters.
+    pub spec: JobHead,
     /// Its state.
     pub state: JobState,
     /// Its items: what is settled so far; cancelled ones appear when the job has ended.

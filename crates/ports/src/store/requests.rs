@@ -82,7 +82,15 @@ pub struct NumberedOutput {
 pub trait RequestStore: Send + Sync {
     /// Lets a customer's job rest or go on: none of its replicas is claimed while it rests. Those on their way go on, and so
     /// does its deadline. The state it is in, since one that has ended stays as it is; `None` if the customer has no such job.
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError>;
+    ///
+    /// A customer's message, by its id, does so once: delivered again it changes nothing, whatever the job was told since.
+    async fn pause_job(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        message: Option<&str>,
+    ) -> Result<Option<JobState>, StoreError>;
 
     /// The youngest of a customer's jobs in that state (or in any) admitted before `before`, at most `limit`.
     async fn own_jobs(

@@ -1,7 +1,8 @@
 //! What the aggregator needs to settle, assemble and reply.
 
 use async_trait::async_trait;
-use protocol::job::{Certificate, ItemCounts, JobSpec, JobState};
+use protocol::head::JobHead;
+use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::reply::UsageSummary;
 pub use protocol::state::{ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
 use protocol::usage::Usage;
@@ -50,8 +51,8 @@ pub struct JobFacts {
     pub content_type: String,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
-    /// What is to be done.
-    pub spec: JobSpec,
+    /// What is to be done, but for the items and parameters.
+    pub spec: JobHead,
     /// How its app's fuel is counted.
     pub meter: MeterId,
     /// Its state.

@@ -73,6 +73,9 @@ pub trait UploadStore: Send + Sync {
     /// Writes a part of a customer's blob, if its blobs then take at most that room. A part that comes again
     /// changes nothing; one with another size begins the upload anew, unless that is whole. What else is in the store
     /// changes no answer, or it would tell who has which bytes.
+    ///
+    /// A part is known by its digest and offset, and not by its message: who sends a blob again that it gave up may do so
+    /// under the same ids, as this grid's own client does. So a part that is delivered again after that counts as sent anew.
     async fn put_own_part(
         &self,
         customer: &CustomerName,
@@ -88,8 +91,20 @@ pub trait UploadStore: Send + Sync {
     async fn own_blobs(&self, customer: &CustomerName, after: Option<Digest>, limit: u32) -> Result<Vec<BlobEntry>, StoreError>;
 
     /// Gives a customer's blob up, unless a job of it that has not ended needs it.
-    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError>;
+    ///
+    /// A customer's message, by its id, does so once: delivered again it is answered as the first time, and a blob that was
+    /// sent anew meanwhile stays.
+    async fn release_blob(
+        &self,
+        customer: &CustomerName,
+        digest: Digest,
+        message: Option<&str>,
+    ) -> Result<BlobRelease, StoreError>;
 
     /// Drops up to `limit` uploads that began before a time and are not whole. Returns how many.
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
+
+    /// Forgets up to `limit` messages that had their effect before a time, of those that have it once: such as gave a blob up
+    /// or had a job rest or go on. Returns how many; they would have it again.
+    async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
 }

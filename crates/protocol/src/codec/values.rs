@@ -3,7 +3,7 @@
 use super::Format;
 
 /// The most values of any message, a map's keys among them.
-pub(super) const MAX_VALUES: usize = 1_000_000;
+pub const MAX_VALUES: usize = 1_000_000;
 
 /// Whether the body holds more values than any message may.
 pub(super) fn are_too_many(bytes: &[u8], format: Format) -> bool {

@@ -8,7 +8,7 @@ use crate::Message as _;
 use crate::address::{CUSTOMER_EXCHANGE, SUBMIT_EXCHANGE};
 use crate::codec::Format;
 use crate::ids::NAME_PATTERN;
-use crate::problem::{Code, Problem, Refused};
+use crate::problem::{Code, PROBLEM_JSON, Problem, Refused};
 
 /// The contract's version: its first number is in the types of messages, and the second grows with what is added.
 const VERSION: &str = "1.0.0";
@@ -173,7 +173,7 @@ fn in_results(kind: &str) -> Node {
 fn message(row: &Row, schemas: &mut Schemas) -> Node {
     let of = if matches!(row.role, Role::Request { .. }) { "request" } else { "answer" };
     let is_problem = [Problem::KIND, Refused::KIND].contains(&row.kind);
-    let content_type = if is_problem { PROBLEM_CONTENT_TYPE } else { Format::Json.content_type() };
+    let content_type = if is_problem { PROBLEM_JSON } else { Format::Json.content_type() };
     let examples: Vec<Node> = examples(row.kind).iter().map(without_type).collect();
     map([
         ("name", row.kind.into()),
@@ -187,9 +187,6 @@ fn message(row: &Row, schemas: &mut Schemas) -> Node {
         ("examples", examples.into()),
     ])
 }
-
-/// How a problem is written in JSON (RFC 9457).
-const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
 fn without_type(example: &Node) -> Node {
     Node::Map(example.entries().iter().filter(|(key, _)| key != "type").cloned().collect())

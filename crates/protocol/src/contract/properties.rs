@@ -1,6 +1,7 @@
 //! The properties of AMQP that travel with the messages, as the document's headers.
 
 use super::node::{Node, map};
+use crate::problem::PROBLEM_JSON;
 
 fn text(description: &str) -> Node {
     map([("type", "string".into()), ("description", description.into())])
@@ -71,8 +72,8 @@ pub(super) fn of_answers() -> Node {
         (
             "content_type",
             one_of(
-                &["application/json", "application/problem+json", "application/msgpack"],
-                "How the body is written: as the request was. Problems in JSON are application/problem+json.",
+                &["application/json", PROBLEM_JSON, "application/msgpack"],
+                &format!("How the body is written: as the request was. Problems in JSON are {PROBLEM_JSON}."),
             ),
         ),
         ("delivery_mode", persistent()),

@@ -2,8 +2,6 @@
 
 use wasmparser::{BinaryReaderError, FuncValidator, FunctionBody, OperatorsReader, Payload, ValidatorResources};
 
-/// A module's size; larger data belongs into the job's shared input.
-pub(super) const MODULE_BYTES: usize = 32 << 20;
 /// Blocks within blocks: compile time grows with it faster than linearly. A compiled switch is a block for each of its
 /// cases: interpreters have up to 300.
 const NESTING: usize = 400;

@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use ports::sandbox::PublishError;
+use ports::sandbox::{MAX_MODULE_BYTES, PublishError};
 use serde::{Deserialize, Serialize};
 
 use super::PublishSettings;
-use super::caps::MODULE_BYTES;
 use super::compile;
 use crate::confine::{Bounds, confine};
 use crate::process::{bury, spawn};
@@ -43,8 +42,7 @@ pub fn compiler_main() -> ExitCode {
 }
 
 fn serve() -> Result<(), WireError> {
-    let module_bytes = u64::try_from(MODULE_BYTES).unwrap_or(u64::MAX);
-    let mut request: Parcel<Request> = wire::read(&mut std::io::stdin().lock(), module_bytes)?;
+    let mut request: Parcel<Request> = wire::read(&mut std::io::stdin().lock(), MAX_MODULE_BYTES)?;
     let Request { cpu_seconds, memory_bytes, optimise } = request.header;
     confine(Bounds { cpu_seconds: Some(cpu_seconds), data_bytes: memory_bytes, address_bytes: Some(memory_bytes) })?;
     let compiled = compile::compile(&request.section(), optimise);

@@ -1,13 +1,13 @@
 //! A module as it is written: what it imports and exports, what it holds, and which bounds it breaks.
 
-use ports::sandbox::Inspection;
+use ports::sandbox::{Inspection, module_too_large};
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{
     BinaryReaderError, CustomSectionReader, Encoding, FuncType, FuncValidatorAllocations, Parser, Payload, TypeRef, ValType,
     ValidPayload, Validator, WasmFeatures,
 };
 
-use super::caps::{self, Caps};
+use super::caps::Caps;
 
 /// The custom section that holds an app's manifest.
 const MANIFEST: &str = "offpeak.manifest";
@@ -71,11 +71,8 @@ fn features() -> WasmFeatures {
 /// Reads and validates a module; what is wrong is among the reasons.
 pub(super) fn read(module: &[u8]) -> Contents {
     let mut contents = Contents::default();
-    if module.len() > caps::MODULE_BYTES {
-        let (bytes, limit) = (module.len(), caps::MODULE_BYTES);
-        contents.reasons.push(format!(
-            "the module has {bytes} bytes, over the limit of {limit}: strip debug sections, move data to the job's shared input"
-        ));
+    if let Some(reason) = module_too_large(u64::try_from(module.len()).unwrap_or(u64::MAX)) {
+        contents.reasons.push(reason);
         return contents;
     }
     if !module.starts_with(b"\0asm") {

@@ -240,7 +240,9 @@ impl Story {
         let state = [None, Some(JobState::Running), Some(JobState::Completed)][usize::try_from(part % 3).unwrap()];
         both!(self, own_jobs(&customer, state, Some(job), 3));
         if self.numbers.one_in(3) {
-            both!(self, pause_job(&customer, job, part > 4));
+            let id = format!("m{}", from % 3);
+            let message = (from > 9).then_some(id.as_str());
+            both!(self, pause_job(&customer, job, part > 4, message));
         }
         if self.numbers.one_in(9) {
             both!(self, release_results(&customer, job, self.now));

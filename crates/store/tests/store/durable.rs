@@ -117,6 +117,43 @@ async fn a_lost_race_is_run_again_but_nothing_is_decided_twice() {
     assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 1);
 }
 
+/// Sums grow with the ledger, and are taken anew where rows are other than they were, as those of a restored backup.
+async fn sums_are_of_the_rows_that_are_there(url: &str, store: store::SqlStore) {
+    let world = World::new(Arc::new(store));
+    let sums = async || {
+        let totals = world.store.usage_totals(&UsageFilter::default()).await.unwrap();
+        totals.iter().map(|total| (total.units, total.fuel)).collect::<Vec<_>>()
+    };
+    assert!(sums().await.is_empty());
+    let job = world.admit(30).await;
+    let units = world.sent(job, &[0, 10, 20, 30]).await;
+    for (unit, rows) in units.iter().zip(1_u64..) {
+        world.settle_valid(&[*unit]).await;
+        for _again in 0..2 {
+            assert_eq!(sums().await, [(rows, u128::from(rows) * 1_000)]);
+        }
+    }
+    execute(url, "UPDATE ledger SET fuel = 7, recorded_at = recorded_at + 1 WHERE number > 1").await;
+    assert_eq!(sums().await, [(3, 1_014)], "other rows have the numbers now");
+    execute(url, "DELETE FROM ledger WHERE number > 1").await;
+    assert_eq!(sums().await, [(1, 1_000)]);
+    execute(url, "DELETE FROM ledger").await;
+    assert!(sums().await.is_empty());
+}
+
+#[tokio::test]
+async fn sums_are_of_the_rows_that_are_there_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/store.db", folder.path().display());
+    sums_are_of_the_rows_that_are_there(&url, sqlite(folder.path(), patient()).await).await;
+}
+
+#[tokio::test]
+async fn sums_are_of_the_rows_that_are_there_on_postgres() {
+    let url = postgres_url().await;
+    sums_are_of_the_rows_that_are_there(&url, postgres(&url).await).await;
+}
+
 fn decide_valid(world: &World) -> ports::store::Settle {
     let customer = world.customer.clone();
     Box::new(move |view: &SettlementView| Settlement {

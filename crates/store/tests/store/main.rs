@@ -14,6 +14,7 @@ mod load;
 mod old;
 mod outbox;
 mod speed;
+mod unreadable;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ports::store::{Admission, AdmissionStore, AppRecord, NewJob, OutboxMessage, StoreError};
+use protocol::job::JobSpec;
 use protocol::{CustomerName, Digest, JobId};
 
 use super::MemoryStore;
@@ -23,6 +24,10 @@ impl AdmissionStore for MemoryStore {
     ) -> Result<Option<Admission>, StoreError> {
         let submission = (customer.clone(), submission.to_owned());
         self.run("find submission", |state| Ok(state.admitted(&submission, submission_digest)))
+    }
+
+    async fn submitted(&self, job: JobId) -> Result<Option<JobSpec>, StoreError> {
+        self.run("read submission", |state| Ok(state.jobs.get(&job).map(|job| job.admitted.spec.clone())))
     }
 
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaState, in_turn, take_turns};
 use protocol::{CustomerName, JobId, Micros, UnitKey};
@@ -102,7 +103,7 @@ impl Job {
             id: admitted.id,
             customer: admitted.customer.clone(),
             weight: 1,
-            spec: admitted.spec.clone(),
+            spec: Arc::new(admitted.spec.clone()),
             brief: admitted.brief,
             traceparent: admitted.traceparent.clone(),
             items: admitted.items,
@@ -120,10 +121,7 @@ impl Job {
 fn read_due(key: UnitKey, unit: &Unit, replica: &Replica) -> DueReplica {
     let number = replica.facts.replica;
     let others = unit.replicas.values().map(|other| &other.facts).filter(|other| other.replica != number);
-    let busy = others.filter(|other| match other.state {
-        ReplicaState::Due | ReplicaState::Sent | ReplicaState::Computed => true,
-        ReplicaState::Lost | ReplicaState::Failed | ReplicaState::Interrupted => false,
-    });
+    let lanes = |among: &[ReplicaState]| others.clone().filter(|o| among.contains(&o.state)).filter_map(|o| o.lane).collect();
     DueReplica {
         key: key.replica(number),
         stage: unit.stage,
@@ -131,6 +129,7 @@ fn read_due(key: UnitKey, unit: &Unit, replica: &Replica) -> DueReplica {
         end: unit.end,
         bytes: unit.bytes,
         lane: replica.facts.lane,
-        taken: busy.filter_map(|other| other.lane).collect(),
+        taken: lanes(&[ReplicaState::Due, ReplicaState::Sent, ReplicaState::Computed]),
+        computing: lanes(&[ReplicaState::Due, ReplicaState::Sent]),
     }
 }

@@ -11,6 +11,7 @@ mod claim;
 mod customers;
 mod dispatch;
 mod fault;
+mod inbox;
 mod inspect;
 mod ledger;
 mod outbox;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ports::store::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, StoreError, UnitCounts, UsageFilter};
+use protocol::head::JobHead;
 use protocol::job::{ItemCounts, JobState};
 use protocol::usage::Usage;
 use protocol::{CustomerName, JobId};
@@ -68,7 +69,7 @@ impl Job {
             paused: self.paused && self.state == JobState::Running,
             parts: self.parts,
             results_gone_at: self.results_gone_at,
-            spec: admitted.spec.clone(),
+            spec: JobHead::from(&admitted.spec),
             state: self.state,
             items: certificate.as_ref().map_or(so_far, |certificate| certificate.items),
             usage: tally.sums.usage,

@@ -15,6 +15,7 @@ use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::fault::Refused;
+use super::inbox::{Effect, effect};
 use super::outputs::within;
 use super::rows::{Job, Unit};
 use super::state::{State, rows};
@@ -33,8 +34,16 @@ const PAGE_UNITS: usize = 256;
 
 #[async_trait]
 impl RequestStore for MemoryStore {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
-        self.run("pause job", |state| Ok(state.pause_job(customer, job, paused)))
+    async fn pause_job(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        message: Option<&str>,
+    ) -> Result<Option<JobState>, StoreError> {
+        let now = self.shared.clock.now();
+        let effect = effect(customer, message, format!("{} {job}", if paused { "pause" } else { "resume" }));
+        self.run("pause job", |state| Ok(state.pause_job(customer, job, paused, (effect, now))))
     }
 
     async fn own_jobs(
@@ -83,9 +92,15 @@ impl State {
         self.jobs.get_mut(&job).filter(|job| job.admitted.customer == *customer)
     }
 
-    fn pause_job(&mut self, customer: &CustomerName, job: JobId, paused: bool) -> Option<JobState> {
-        let job = self.own_job(customer, job)?;
-        if job.state == JobState::Running {
+    fn pause_job(
+        &mut self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        (effect, now): (Option<Effect>, Micros),
+    ) -> Option<JobState> {
+        let job = self.jobs.get_mut(&job).filter(|job| job.admitted.customer == *customer)?;
+        if job.state == JobState::Running && self.inbox.note(effect, 0, now) {
             job.paused = paused;
         }
         Some(job.state)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ports::store::{JobFacts, JobProgress, JobSums, NewJob, NewUnit, ReplicaFacts, ReplicaState, UnitFacts, UnitState};
+use protocol::head::JobHead;
 use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::{Micros, OutputChain, UnitKey};
 
@@ -136,7 +137,7 @@ impl Job {
             correlation_id: admitted.correlation_id.clone(),
             content_type: admitted.content_type.clone(),
             traceparent: admitted.traceparent.clone(),
-            spec: admitted.spec.clone(),
+            spec: JobHead::from(&admitted.spec),
             meter: admitted.meter.clone(),
             state: self.state,
             next_unit: self.tally.next_unit,

@@ -8,6 +8,7 @@ use protocol::usage::Usage;
 use protocol::{CustomerName, Digest, JobId};
 
 use super::blobs::Blobs;
+use super::inbox::Inbox;
 use super::outbox::Messages;
 use super::rows::Job;
 use super::uploads::Upload;
@@ -27,6 +28,7 @@ pub(super) struct State {
     /// Row `n` has the number `n + 1`; rows are appended only.
     pub(super) ledger: Vec<Usage>,
     pub(super) outbox: Messages,
+    pub(super) inbox: Inbox,
 }
 
 impl State {

@@ -12,6 +12,7 @@ use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::blobs::{PART, Parts, is_part};
+use super::inbox::{Effect, effect};
 use super::state::{State, rows};
 
 /// How many gaps of an upload are listed at most.
@@ -56,8 +57,15 @@ impl UploadStore for MemoryStore {
         })
     }
 
-    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError> {
-        self.run("release blob", |state| Ok(state.release_blob(customer, digest)))
+    async fn release_blob(
+        &self,
+        customer: &CustomerName,
+        digest: Digest,
+        message: Option<&str>,
+    ) -> Result<BlobRelease, StoreError> {
+        let now = self.shared.clock.now();
+        let effect = effect(customer, message, format!("delete {digest}"));
+        self.run("release blob", |state| Ok(state.release_blob(customer, digest, effect, now)))
     }
 
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
@@ -71,6 +79,10 @@ impl UploadStore for MemoryStore {
             }
             Ok(u32::try_from(old.len()).unwrap_or(u32::MAX))
         })
+    }
+
+    async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
+        self.run("forget handled messages", |state| Ok(state.inbox.forget(before, limit)))
     }
 }
 
@@ -135,13 +147,17 @@ impl State {
         (own || (self.blobs.is_kept(digest, size) && !owned)).then_some(size)
     }
 
-    fn release_blob(&mut self, customer: &CustomerName, digest: Digest) -> BlobRelease {
+    fn release_blob(&mut self, customer: &CustomerName, digest: Digest, effect: Option<Effect>, now: Micros) -> BlobRelease {
+        if let Some(bytes) = self.inbox.freed(effect.as_ref()) {
+            return BlobRelease::Released { bytes };
+        }
         let Some(upload) = self.uploads.get(&(customer.clone(), digest)) else { return BlobRelease::Unknown };
         let (bytes, whole) = (upload.size, upload.whole);
         if let Some(job) = self.user(digest, Some(customer)).filter(|_| whole) {
             return BlobRelease::InUse { job };
         }
         self.drop_upload(customer, digest);
+        self.inbox.note(effect, bytes, now);
         BlobRelease::Released { bytes }
     }
 

@@ -9,7 +9,7 @@ use ports::store::{
     DispatchStore, DueReplica, FailedItem, JobReport, NewJob, NumberedOutput, Outbox, OutboxMessage, OutputPage, ReportStore,
     RequestStore, ResultsRelease, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter, WaitFacts,
 };
-use protocol::job::JobState;
+use protocol::job::{JobSpec, JobState};
 use protocol::state::{ReplicaState, UnitState};
 use protocol::usage::Usage;
 use protocol::{CustomerName, Digest, HostId, JobId, Micros, ReplicaKey};
@@ -71,6 +71,10 @@ impl AdmissionStore for Database {
         submission_digest: Digest,
     ) -> Result<Option<Admission>, StoreError> {
         self.perform("find submission", self.inner.admitted(customer, submission, submission_digest)).await
+    }
+
+    async fn submitted(&self, job: JobId) -> Result<Option<JobSpec>, StoreError> {
+        self.perform("read submission", self.inner.submitted(job)).await
     }
 
     async fn app(&self, app: Digest, generation: &str) -> Result<Option<AppRecord>, StoreError> {
@@ -200,8 +204,14 @@ impl ReportStore for Database {
 
 #[async_trait]
 impl RequestStore for Database {
-    async fn pause_job(&self, customer: &CustomerName, job: JobId, paused: bool) -> Result<Option<JobState>, StoreError> {
-        self.perform("pause job", self.inner.pause_job(customer, job, paused)).await
+    async fn pause_job(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        paused: bool,
+        message: Option<&str>,
+    ) -> Result<Option<JobState>, StoreError> {
+        self.perform("pause job", self.inner.pause_job(customer, job, paused, message)).await
     }
 
     async fn own_jobs(

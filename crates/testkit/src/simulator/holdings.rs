@@ -53,12 +53,21 @@ impl UploadStore for Database {
         self.perform("own blobs", self.inner.own_blobs(customer, after, limit)).await
     }
 
-    async fn release_blob(&self, customer: &CustomerName, digest: Digest) -> Result<BlobRelease, StoreError> {
-        self.perform("release blob", self.inner.release_blob(customer, digest)).await
+    async fn release_blob(
+        &self,
+        customer: &CustomerName,
+        digest: Digest,
+        message: Option<&str>,
+    ) -> Result<BlobRelease, StoreError> {
+        self.perform("release blob", self.inner.release_blob(customer, digest, message)).await
     }
 
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
         self.perform("forget uploads", self.inner.forget_uploads(before, limit)).await
+    }
+
+    async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError> {
+        self.perform("forget handled messages", self.inner.forget_handled(before, limit)).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, UploadRoom};
 use protocol::blob::PutBlob;
+use protocol::head::JobHead;
 use protocol::job::{EntryKind, ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId};
 use uuid::Uuid;
@@ -23,7 +24,9 @@ pub async fn admits_once(world: World) {
     let ids: Vec<_> = world.claim_messages(NOW, 10).await.into_iter().map(|(_, id)| id).collect();
     assert_eq!(ids, [format!("accepted {id}")]);
     let report = world.store.job(id).await.unwrap().unwrap();
-    assert_eq!((report.state, report.items.submitted, &report.spec), (JobState::Running, 10, &job.spec));
+    assert_eq!((report.state, report.items.submitted, report.spec), (JobState::Running, 10, JobHead::from(&job.spec)));
+    assert_eq!(world.store.submitted(id).await.unwrap().as_ref(), Some(&job.spec));
+    assert_eq!(world.store.submitted(JobId(Uuid::nil())).await.unwrap(), None);
     assert_eq!(world.store.job_of_submission(&world.customer, &job.submission).await.unwrap(), Some(id));
     assert_eq!(world.store.job_of_submission(&world.customer, "other").await.unwrap(), None);
     let admitted = async |submission: &str, digest| world.store.admitted(&world.customer, submission, digest).await.unwrap();
@@ -51,9 +54,9 @@ pub async fn a_job_whose_blob_is_gone_is_not_admitted(world: World) {
     assert!(world.store.jobs(None, 10).await.unwrap().is_empty() && world.claim_messages(NOW, 10).await.is_empty());
     put(&world.customer).await;
     let id = world.admit_job(job.clone()).await;
-    assert_eq!(world.store.release_blob(&world.customer, shared).await.unwrap(), BlobRelease::InUse { job: id });
+    assert_eq!(world.store.release_blob(&world.customer, shared, None).await.unwrap(), BlobRelease::InUse { job: id });
     world.end(id, ItemCounts::default()).await;
-    assert!(matches!(world.store.release_blob(&world.customer, shared).await.unwrap(), BlobRelease::Released { .. }));
+    assert!(matches!(world.store.release_blob(&world.customer, shared, None).await.unwrap(), BlobRelease::Released { .. }));
     let known = Admission::Known { job: id, items: 10 };
     assert_eq!(world.store.admit(again(&job), world.message("again")).await.unwrap(), known);
 }
@@ -69,7 +72,8 @@ pub async fn a_blob_is_not_given_up_under_a_job_being_admitted(world: World) {
         let mut job = world.job(10);
         job.spec.shared = Some(digest);
         let (id, reply) = (job.id, world.message(&format!("accepted {}", job.id)));
-        let (admitted, released) = tokio::join!(world.store.admit(job, reply), world.store.release_blob(&world.customer, digest));
+        let (admitted, released) =
+            tokio::join!(world.store.admit(job, reply), world.store.release_blob(&world.customer, digest, None));
         let there = world.store.own_blob_size(&world.customer, digest).await.unwrap();
         match (admitted.unwrap(), released.unwrap()) {
             (Admission::New, BlobRelease::InUse { job }) => assert_eq!((job, there), (id, Some(3))),

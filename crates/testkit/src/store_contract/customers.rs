@@ -131,7 +131,7 @@ pub async fn blobs_are_counted_too(world: World) {
         assert_eq!(put(bytes).await, PartPut::Stored { received: size(bytes), whole: true });
     }
     assert_eq!(put(b"b").await, PartPut::Full(UploadRoom { bytes: 1, blobs: 2 }));
-    world.store.release_blob(&name("acme"), Digest::of(b"")).await.unwrap();
+    world.store.release_blob(&name("acme"), Digest::of(b""), None).await.unwrap();
     assert_eq!(put(b"b").await, PartPut::Stored { received: 1, whole: true });
 }
 

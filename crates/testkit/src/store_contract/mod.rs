@@ -14,6 +14,7 @@ pub mod customers;
 pub mod dispatching;
 pub mod messages;
 pub mod reading;
+pub mod redelivery;
 pub mod requests;
 pub mod results;
 pub mod settling;
@@ -58,6 +59,9 @@ macro_rules! store_contract_tests {
                 one_part_is_a_blob;
             requests: a_job_rests_until_resumed, own_jobs_come_in_pages, jobs_ahead_are_counted, failures_are_counted_by_reason,
                 experience_is_of_ended_jobs, experience_counts_a_quorum_once, replies_are_written_together;
+            redelivery: a_pause_that_comes_again_does_not_undo_a_resume, a_deletion_that_comes_again_leaves_what_was_sent_anew,
+                a_message_is_known_by_its_customer_and_what_it_does, a_part_that_comes_again_after_a_deletion_is_sent_anew,
+                what_had_no_effect_may_have_one_later, handled_messages_are_forgotten;
             results: parts_are_found_by_number, parts_are_of_the_last_stage, assembling_shows_what_waits_unsent,
                 results_are_released, results_expire;
         );

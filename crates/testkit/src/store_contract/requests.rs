@@ -33,7 +33,7 @@ pub async fn a_job_rests_until_resumed(world: World) {
     let job = world.admit_job(NewJob { deadline_at: Some(at(90)), ..world.job(20) }).await;
     let units = world.sent(job, &[0, 5, 10]).await;
     assert_eq!(world.claim("a", NOW).await.len(), 1);
-    let pause = async |paused| world.store.pause_job(&world.customer, job, paused).await.unwrap();
+    let pause = async |paused| world.store.pause_job(&world.customer, job, paused, None).await.unwrap();
     for _twice in 0..2 {
         assert_eq!(pause(true).await, Some(JobState::Running));
         assert!(world.claim("a", NOW).await.is_empty(), "not even by whom it was claimed");
@@ -48,8 +48,8 @@ pub async fn a_job_rests_until_resumed(world: World) {
         assert_eq!(pause(false).await, Some(JobState::Running));
         assert_eq!(world.claim("a", at(61)).await.len(), 1);
     }
-    assert_eq!(world.store.pause_job(&customer("other"), job, true).await.unwrap(), None);
-    assert_eq!(world.store.pause_job(&world.customer, no_job(), true).await.unwrap(), None);
+    assert_eq!(world.store.pause_job(&customer("other"), job, true, None).await.unwrap(), None);
+    assert_eq!(world.store.pause_job(&world.customer, no_job(), true, None).await.unwrap(), None);
     assert_eq!(pause(true).await, Some(JobState::Running));
     world.assemble(job, 10, end(JobState::Expired)).await;
     assert_eq!(pause(false).await, Some(JobState::Expired));
@@ -100,7 +100,7 @@ pub async fn jobs_ahead_are_counted(world: World) {
     assert_eq!((ahead(asked).await, ahead(urgent).await), (4, 0));
     world.sent(cut, &[0, 4]).await;
     assert_eq!(ahead(asked).await, 3, "all of it is on its way");
-    world.store.pause_job(&world.customer, rests, true).await.unwrap();
+    world.store.pause_job(&world.customer, rests, true, None).await.unwrap();
     assert_eq!(ahead(asked).await, 2, "it rests");
     world.assemble(asked, 10, end(JobState::Cancelled)).await;
     assert_eq!(ahead(asked).await, 0, "it has ended");

@@ -54,7 +54,7 @@ impl World {
     }
 
     async fn release(&self, customer: &str, digest: Digest) -> BlobRelease {
-        self.store.release_blob(&name(customer), digest).await.unwrap()
+        self.store.release_blob(&name(customer), digest, None).await.unwrap()
     }
 
     async fn stored(&self, customer: &str) -> u64 {

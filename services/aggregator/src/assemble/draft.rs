@@ -82,7 +82,7 @@ impl Drafter {
         let mut assembly = unchanged(view);
         let mut progress = Progress { items: view.assembled, chain: view.chain, ..Progress::default() };
         for (first, end, state, output) in &view.units {
-            progress.take((*first, *end, *state, output)).map_err(|e| e.to_string())?;
+            progress.take((*first, *end, *state, output)).map_err(|e| service::told(&e))?;
         }
         delivery::number(view, &mut assembly)?;
         if view.job.ending.is_some() && view.units.is_empty() {

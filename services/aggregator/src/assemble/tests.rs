@@ -2,32 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use ports::clock::SystemClock;
 use ports::store::{Assembly, JobSums, StageStep, UnitState, Unsent};
 use protocol::frame::{self, ResultFrame};
-use protocol::input::Input;
-use protocol::job::{Delivery, ItemCounts, JobSpec};
+use protocol::head::{JobHead, Source};
+use protocol::job::{Delivery, ItemCounts};
 use protocol::money::Amount;
 use protocol::reply::{Completed, Part, Progress};
-use protocol::{Digest, Fuel, MeterId, OutputChain, PoolName, Value};
+use protocol::{Digest, Fuel, MeterId, OutputChain, PoolName};
 use rules::delivery::{MAX_WAITING_BYTES, MAX_WAITING_FOR_PROGRESS, MAX_WAITING_MESSAGES};
 use rules::pricing::{RateCard, Rates};
+use service::{Metrics, Readiness};
+use testkit::MemoryStore;
+use testkit::store_contract::World;
 
 use super::*;
+use crate::{AggregatorMetrics, AggregatorSettings};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn view(delivery: Delivery, items: u64) -> AssemblyView {
-    let spec = JobSpec {
+    let spec = JobHead {
         app: Digest::of(b"app"),
-        input: Input::Range { start: 0, end: items },
+        input: Source::Job,
         shared: None,
-        params: Value::Nil,
         pool: PoolName::new("open").expect("a name"),
         quorum: 1,
         priority: 0,
-        deadline_s: None,
         max_failures: 3,
-        limits: protocol::job::Limits::default(),
         unit: protocol::job::UnitSizing::default(),
         reduce: false,
         delivery,
@@ -242,4 +244,42 @@ fn the_end_tells_what_it_costs() {
     let cost = completed(&assembly).cost.expect("a cost");
     assert_eq!((cost.amount.to_string().as_str(), cost.currency.to_string().as_str()), ("3", "EUR"));
     assert_eq!(completed(&decide(&drafter(9), &view).0).cost, None);
+}
+
+fn assembler(store: &MemoryStore) -> Assembler {
+    let settings =
+        AggregatorSettings { batch: 50, sweep_ms: 1_000, relay_ms: 20, mirror_ms: 60_000, rates: None, results_days: 0 };
+    let aggregator = Aggregator {
+        broker: Arc::new(broker::MemoryBroker::new()),
+        store: Arc::new(store.clone()),
+        clock: Arc::new(SystemClock),
+        shards: 1,
+        settings: Arc::new(settings),
+        metrics: AggregatorMetrics::new(&Metrics::new("test", "0").expect("metrics")).expect("metrics"),
+        ready: Readiness::new().check("settling"),
+    };
+    Assembler { aggregator, told: Mutex::default(), damaged: Seen::new(MAX_DAMAGED) }
+}
+
+#[tokio::test]
+async fn a_turn_ends_for_the_sake_of_others_and_when_the_aggregator_stops() {
+    let store = MemoryStore::new(Arc::new(SystemClock));
+    let (world, assembler) = (World::new(Arc::new(store.clone())), assembler(&store));
+    // One item a unit, and one page more than a turn has.
+    let items = u64::from(MAX_UNITS) * (u64::try_from(MAX_STEPS).expect("small") + 1);
+    let job = world.admit(items).await;
+    let units = world.sent(job, &(0..=items).collect::<Vec<_>>()).await;
+    world.settle_valid(&units).await;
+    let seen = async || {
+        let report = world.store.job(job).await.expect("a store").expect("a job");
+        (report.state, world.store.jobs_to_assemble(Micros(0), 9).await.expect("a store"))
+    };
+    let (stopped, stopping) = (CancellationToken::new(), CancellationToken::new());
+    stopped.cancel();
+    for token in [&stopped, &stopping] {
+        assert!(matches!(assembler.turn(job, token).await, Ok(Turn::Again)));
+        assert_eq!(seen().await, (JobState::Running, vec![job]), "the next sweep finds it");
+    }
+    assert!(matches!(assembler.turn(job, &stopping).await, Ok(Turn::Over)));
+    assert_eq!(seen().await, (JobState::Completed, Vec::new()));
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use protocol::{CustomerName, PoolName};
 
 use super::LimitValues;
+use super::url::Url;
 
 /// Arguments of `customer`.
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub struct ManagementArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RecordArgs {
     /// The grid's PostgreSQL or SQLite, for what the grid itself limits
-    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true, value_parser = Url::Database)]
     pub database: Option<String>,
 }
 

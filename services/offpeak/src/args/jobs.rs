@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use protocol::{CustomerName, JobId};
 
+use super::url::Url;
 use super::{BrokerArgs, CustomerArgs, StoreArgs, workers};
 
 /// Arguments of `run`.
@@ -40,7 +41,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub broker: BrokerArgs,
     /// PostgreSQL or SQLite instead of the file in the data folder
-    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true, value_parser = Url::Database)]
     pub database: Option<String>,
     /// Who asks.
     #[command(flatten)]

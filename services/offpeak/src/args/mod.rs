@@ -6,6 +6,7 @@ mod dead;
 mod jobs;
 mod limits;
 mod operate;
+mod url;
 mod watch;
 
 use std::num::NonZeroUsize;
@@ -23,6 +24,8 @@ pub use jobs::{CancelArgs, PauseArgs, ResultArgs, ResumeArgs, RunArgs, StatusArg
 pub use limits::{FuelLimit, LimitValues};
 pub use operate::{AppArgs, AppCommand, BenchArgs, ContractArgs, InspectArgs, MigrateArgs, ServiceArgs, UsageArgs, UsageFormat};
 pub use watch::{DoctorArgs, HealthArgs, ServiceArg, TopArgs};
+
+use url::Url;
 
 /// Work split over idle computers, checked, put together and metered.
 #[derive(Debug, Parser)]
@@ -116,19 +119,33 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct BrokerArgs {
     /// RabbitMQ, as amqp://user:password@host:5672/vhost
-    #[arg(long, value_name = "URL", env = "OFFPEAK__AMQP__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__AMQP__URL", hide_env_values = true, value_parser = Url::Broker)]
     pub amqp: Option<String>,
+}
+
+impl BrokerArgs {
+    /// The broker's URL, if one is named: a variable that is set to nothing names none.
+    pub fn url(&self) -> Option<&str> {
+        self.amqp.as_deref().filter(|url| !url.is_empty())
+    }
 }
 
 /// The database, by URL or by the folder of an `offpeak run`.
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
     /// PostgreSQL or SQLite, as postgres://user:password@host/name or sqlite://FILE
-    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true, value_parser = Url::Database)]
     pub database: Option<String>,
     /// The data folder of `offpeak run --data DIR`; a database that is named as well does not count
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The database's URL, if one is named: a variable that is set to nothing names none.
+    pub fn url(&self) -> Option<&str> {
+        self.database.as_deref().filter(|url| !url.is_empty())
+    }
 }
 
 /// Who asks.

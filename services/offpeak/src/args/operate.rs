@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use protocol::CustomerName;
 
+use super::url::Url;
 use super::{BrokerArgs, StoreArgs, workers};
 
 /// Arguments of the services.
@@ -135,7 +136,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub broker: BrokerArgs,
     /// PostgreSQL or SQLite instead of a temporary SQLite file
-    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true, value_parser = Url::Database)]
     pub database: Option<String>,
     /// Print one JSON object
     #[arg(long)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::dead::duration;
+use super::url::Url;
 use super::{BrokerArgs, StoreArgs};
 
 /// Arguments of `health`.
@@ -72,7 +73,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "URL")]
     pub management: Option<String>,
     /// PostgreSQL or SQLite [default: database.url of the settings]
-    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "OFFPEAK__DATABASE__URL", hide_env_values = true, value_parser = Url::Database)]
     pub database: Option<String>,
     /// A service's admin side; may be given again and again
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]

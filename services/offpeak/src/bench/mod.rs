@@ -33,6 +33,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8> {
         data: data.path().to_owned(),
         workers,
         pool: noop::pool()?,
+        executor_bytes: 0,
         amqp: args.broker.amqp.clone(),
         database: args.database.clone(),
     };

@@ -123,7 +123,8 @@ impl Client {
     /// The job that has the submission's id, if it is the one submitted. Store and queue also know what became of the id before,
     /// so that another job under it is refused here as the grid refuses it.
     async fn own(&self, submission: &Submission, job: JobId) -> Result<JobId, ClientError> {
-        if encoded(&self.report(job).await?.spec)? == submission.body {
+        let submitted = ask("read the job", || self.store.submitted(job)).await?.ok_or(ClientError::UnknownJob(job))?;
+        if encoded(&submitted)? == submission.body {
             return Ok(job);
         }
         let detail = format!("message_id {:?} was used for job {job} with another body: use a new one", submission.id);

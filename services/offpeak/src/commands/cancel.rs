@@ -11,7 +11,6 @@ use super::connect;
 use crate::args::CancelArgs;
 use crate::client::{ClientError, POLL_EVERY, ask};
 use crate::exit::{self, Refused};
-use crate::follow::state_text;
 use crate::terminal;
 
 /// How long the grid may take to end a job.
@@ -28,7 +27,10 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<u8> {
     // False if it has ended meanwhile: then that end is told.
     ask("cancel the job", || store.request_cancel(&report.customer, job)).await?;
     let Ok(report) = tokio::time::timeout(PATIENCE, ended(store.as_ref(), job)).await else {
-        bail!("job {job} has not ended after {} s: see that a producer and an aggregator are running", PATIENCE.as_secs());
+        bail!(
+            "job {job} has not ended after {} s: see that an aggregator is running, which ends it; the request stays",
+            PATIENCE.as_secs()
+        );
     };
     terminal::print(&told(&report?))?;
     Ok(exit::SUCCESS)
@@ -49,5 +51,5 @@ async fn ended(store: &dyn Store, job: JobId) -> Result<JobReport, ClientError> 
 fn told(report: &JobReport) -> String {
     let (computed, rest) = (report.items.succeeded + report.items.failed, report.items.cancelled);
     let [computed, rest] = [computed, rest].map(|items| terminal::grouped(&items));
-    format!("job {} is {}: {computed} items were computed, {rest} were not\n", report.id, state_text(report.state))
+    format!("job {} is {}: {computed} items were computed, {rest} were not\n", report.id, report.state.word())
 }

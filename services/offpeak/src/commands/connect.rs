@@ -25,7 +25,7 @@ pub(super) fn database_url(args: &StoreArgs) -> Result<String> {
     if let Some(folder) = &args.data {
         return data_url(folder);
     }
-    args.database.clone().ok_or_else(|| {
+    args.url().map(str::to_owned).ok_or_else(|| {
         let way_out =
             "no database is named: give --database URL, or --data DIR of an `offpeak run`, or set OFFPEAK__DATABASE__URL";
         Refused::Usage(way_out.to_owned()).into()
@@ -40,9 +40,19 @@ fn data_url(folder: &Path) -> Result<String> {
     Ok(grid::database_url(folder))
 }
 
-/// Opens the database.
+/// Opens the database of a grid that there is.
 pub(super) async fn store(args: &StoreArgs) -> Result<Arc<dyn Store>> {
     let url = database_url(args)?;
+    if let Some(reason) = grid::no_file(&url) {
+        // Opening it would make one.
+        let problem = match &args.data {
+            Some(folder) => {
+                format!("there is no grid.db in the folder {}: give the folder of an `offpeak run --data DIR`", folder.display())
+            }
+            None => format!("{reason}: give the file of a grid's database, or make one with `offpeak migrate`"),
+        };
+        return Err(Refused::Usage(problem).into());
+    }
     let unreachable = || {
         format!(
             "cannot use the database {}: see that it is up, that the address and password are right, and that `offpeak migrate` was run",
@@ -69,7 +79,7 @@ pub(super) async fn customers(url: &str) -> Result<Arc<dyn CustomerStore>> {
 
 /// Opens the broker; its connections end with the scope.
 pub(super) async fn broker(args: &BrokerArgs, scope: &Scope) -> Result<Arc<dyn Broker>> {
-    let Some(url) = &args.amqp else {
+    let Some(url) = args.url() else {
         let problem = "no broker is named: give --amqp amqp://user:password@host:5672/vhost, or set OFFPEAK__AMQP__URL";
         return Err(Refused::Usage(problem.to_owned()).into());
     };
@@ -124,16 +134,13 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<u8> {
     Ok(exit::SUCCESS)
 }
 
-/// A URL without its password.
+/// A URL without its password, wherever in it that is: also one with a '/' or '@' of its own, or in the query.
 pub(super) fn redacted(url: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (user, host) = authority.rsplit_once('@')?;
-        let name = user.split_once(':').map_or(user, |(name, _)| name);
-        Some(format!("{scheme}://{name}@{host}{path}"))
-    };
-    hidden().unwrap_or_else(|| url.to_owned())
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let place = rest.split_once('?').map_or(rest, |(place, _query)| place);
+    let Some((login, place)) = place.rsplit_once('@') else { return format!("{scheme}://{place}") };
+    let user = login.split_once(':').map_or(login, |(user, _password)| user);
+    format!("{scheme}://{user}@{place}")
 }
 
 #[cfg(test)]
@@ -143,7 +150,10 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(redacted("amqp://me:pass@word@host:5672/v"), "amqp://me@host:5672/v");
+        assert_eq!(redacted("amqp://me:pass/word@host:5672/v"), "amqp://me@host:5672/v");
         assert_eq!(redacted("postgres://me@host/db"), "postgres://me@host/db");
+        assert_eq!(redacted("postgres://me@host/db?password=pass@word"), "postgres://me@host/db");
+        assert_eq!(redacted("postgres://host/db?user=me&password=word"), "postgres://host/db");
         assert_eq!(redacted("sqlite:/data/x.db"), "sqlite:/data/x.db");
         assert_eq!(redacted("amqp://host"), "amqp://host");
     }
@@ -151,7 +161,10 @@ mod tests {
     #[test]
     fn what_is_not_named_is_bad_usage() {
         let nothing = StoreArgs { database: None, data: None };
-        assert_eq!(exit::code_of(&database_url(&nothing).unwrap_err()), exit::REFUSED);
+        let empty = StoreArgs { database: Some(String::new()), data: None };
+        for unnamed in [nothing, empty] {
+            assert_eq!(exit::code_of(&database_url(&unnamed).unwrap_err()), exit::REFUSED);
+        }
         let gone = StoreArgs { database: None, data: Some("/nonexistent".into()) };
         let error = database_url(&gone).unwrap_err();
         assert!(error.to_string().contains("no data folder /nonexistent"), "{error}");

@@ -8,7 +8,6 @@ use broker::rabbit::user_of;
 use ports::Broker;
 use ports::broker::{Confirm, Delivery, Outgoing, Tag};
 use ports::dead::DeadLetter;
-use protocol::Micros;
 use protocol::address::Origin;
 use serde_json::json;
 use service::Scope;
@@ -18,6 +17,7 @@ use crate::args::{ChangeArgs, DeadCommand, ListArgs, ShowArgs};
 use crate::dead::{self, Filter, Reading};
 use crate::exit::{self, Refused};
 use crate::terminal::{self, grouped};
+use crate::times::{instant, now};
 
 /// A page of letters is offered so long to where they came from.
 const SEND_PATIENCE: Duration = Duration::from_mins(1);
@@ -44,10 +44,6 @@ async fn perform(broker: &dyn Broker, command: &DeadCommand) -> Result<u8> {
         DeadCommand::Replay(args) => change(broker, &args.change, Change::Replay).await,
         DeadCommand::Drop(args) => change(broker, &args.change, Change::Drop).await,
     }
-}
-
-fn now() -> Micros {
-    ports::Clock::now(&ports::clock::SystemClock)
 }
 
 async fn list(broker: &dyn Broker, args: &ListArgs) -> Result<u8> {
@@ -81,7 +77,7 @@ fn listed(letter: &DeadLetter, as_json: bool) -> Result<()> {
     if as_json {
         return terminal::print_json(&dead::as_json(letter));
     }
-    let died = letter.last_at.map(crate::times::instant).unwrap_or_default();
+    let died = letter.last_at.map(instant).unwrap_or_default();
     let customer = letter.customer.as_ref().map(ToString::to_string).unwrap_or_default();
     let attempts = letter.attempts.to_string();
     terminal::print(&dead::as_row([&letter.id, letter.origin.key(), &died, &attempts, &customer, &letter.cause]))?;

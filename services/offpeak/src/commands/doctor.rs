@@ -18,6 +18,7 @@ use crate::doctor::{self, Finding, Level};
 use crate::exit::{Refused, told};
 use crate::grid::{self, Settings};
 use crate::terminal;
+use crate::times::now;
 
 /// How long one answer of the broker may take, a connection too.
 const STEP_PATIENCE: Duration = Duration::from_secs(4);
@@ -29,7 +30,7 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
 /// Examines a grid.
 pub(super) async fn doctor(args: DoctorArgs) -> Result<u8> {
     let settings = Settings::load(args.config.as_deref())?;
-    let amqp = args.broker.amqp.unwrap_or_else(|| settings.amqp.url.expose().to_owned());
+    let amqp = args.broker.url().unwrap_or_else(|| settings.amqp.url.expose()).to_owned();
     let management = args.management.unwrap_or_else(|| settings.amqp.management_url.expose().to_owned());
     let database = args.database.unwrap_or_else(|| settings.database.url.expose().to_owned());
     let pools = settings.pools().map_err(Refused::Usage)?;
@@ -84,10 +85,6 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<u8> {
         terminal::print(&doctor::as_text(&findings))?;
     }
     Ok(doctor::exit_code(&findings))
-}
-
-fn now() -> Micros {
-    ports::Clock::now(&ports::clock::SystemClock)
 }
 
 async fn examine(settings: &RabbitSettings, expected: &Expected) -> Result<Examination, String> {

@@ -25,7 +25,7 @@ async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String> {
     if before.state.is_terminal() {
         return Ok(format!("job {job} has ended already\n"));
     }
-    let wish = || store.pause_job(&before.customer, job, paused);
+    let wish = || store.pause_job(&before.customer, job, paused, None);
     match ask("pause or resume the job", wish).await? {
         Some(JobState::Running) => {}
         Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use ports::clock::SystemClock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::finish::{default_folder, finish};
+use super::finish::{check_folder, default_folder, finish};
 use crate::args::RunArgs;
 use crate::client::{Client, Submission};
 use crate::data::DataFolder;
@@ -30,11 +30,14 @@ enum Ended {
 pub(super) async fn run(args: RunArgs) -> Result<u8> {
     let mut signals = Signals::install()?;
     let job = jobfile::read(&args.job).map_err(Refused::JobFile)?;
+    check_folder(&args.job, &job, args.out.as_deref())?;
+    let workers = workers(&args, &job)?;
     let data = DataFolder::open(args.data.as_deref())?;
     let options = Options {
         data: data.path().to_owned(),
         pool: job.spec.pool.clone(),
-        workers: args.workers.map_or_else(grid::cores, NonZeroUsize::get),
+        workers,
+        executor_bytes: executor_bytes(&job),
         amqp: args.broker.amqp.clone(),
         database: args.database.clone(),
     };
@@ -69,6 +72,29 @@ pub(super) async fn run(args: RunArgs) -> Result<u8> {
         }
         Err(error) => Err(anyhow!("{}\n{}", exit::told(&error), data.keep())),
     }
+}
+
+/// As many as asked for, or as there are cores; a unit's replicas go to different ones.
+fn workers(args: &RunArgs, job: &JobFile) -> Result<usize, Refused> {
+    let quorum = usize::from(job.spec.quorum);
+    match args.workers.map(NonZeroUsize::get) {
+        Some(workers) if workers < quorum => {
+            let way_out = format!("give --workers {quorum} or more, or leave it out");
+            Err(Refused::Usage(format!("the job's quorum is {quorum}, and {workers} workers cannot agree on a unit: {way_out}")))
+        }
+        Some(workers) => Ok(workers),
+        None => Ok(grid::cores().max(quorum)),
+    }
+}
+
+/// What an executor takes beside the app's own memory and what it is handed: its code, which is larger than the module.
+const EXECUTOR_BYTES: u64 = 512 << 20;
+
+/// What an executor needs for the job: the app's memory, and twice what is handed to it.
+fn executor_bytes(job: &JobFile) -> u64 {
+    let handed = job.uploads.iter().filter(|upload| upload.role != "input").map(|upload| upload.bytes);
+    let handed = handed.fold(0, u64::saturating_add);
+    job.spec.limits.memory_bytes.saturating_add(handed.saturating_mul(2)).saturating_add(EXECUTOR_BYTES)
 }
 
 /// Everything between start and drain.

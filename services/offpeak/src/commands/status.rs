@@ -12,12 +12,9 @@ use super::connect;
 use super::finish::exit_code_of;
 use crate::args::StatusArgs;
 use crate::exit::{self, Refused};
-use crate::follow::state_text;
+use crate::grid::MAX_LANES;
 use crate::terminal::{self, grouped};
-use crate::times::instant;
-
-/// No pool has more lanes: the search for them ends.
-const MAX_LANES: u16 = 1_024;
+use crate::times::{instant, now};
 
 /// Shows how jobs stand.
 pub(super) async fn status(args: StatusArgs) -> Result<u8> {
@@ -33,7 +30,7 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8> {
         return Ok(exit::SUCCESS);
     };
     let report = store.job(job).await?.ok_or(Refused::UnknownJob(job))?;
-    let live_lanes = match &args.broker.amqp {
+    let live_lanes = match args.broker.url() {
         Some(_) => {
             let scope = Scope::new();
             let broker = connect::broker(&args.broker, &scope).await?;
@@ -50,10 +47,6 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8> {
         terminal::print(&as_text(&report, &reasons))?;
     }
     Ok(exit_code_of(&report))
-}
-
-fn now() -> Micros {
-    ports::Clock::now(&ports::clock::SystemClock)
 }
 
 /// Lanes of a pool that a worker listens on.
@@ -78,7 +71,7 @@ fn reasons(report: &JobReport, live_lanes: Option<usize>, now: Micros) -> Vec<St
         open_units: report.units.open,
         due: report.units.replicas_due,
         sent: report.units.replicas_sent,
-        next_due_s: report.next_due_at.map(|at| at.since(now).as_secs()),
+        next_due_s: report.next_due_at.map(|at| at.since(now).as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)),
         live_lanes,
         quorum: report.spec.quorum,
         last_reason: report.last_reason.clone(),
@@ -92,7 +85,7 @@ fn listing(reports: &[JobReport]) -> String {
         vec![
             report.id.to_string(),
             report.customer.to_string(),
-            state_text(report.state).to_owned(),
+            report.state.word().to_owned(),
             grouped(&items.submitted),
             grouped(&items.succeeded),
             grouped(&items.failed),
@@ -111,7 +104,7 @@ fn as_text(report: &JobReport, reasons: &[String]) -> String {
     let rows = [
         ("job", report.id.to_string()),
         ("customer", report.customer.to_string()),
-        ("state", format!("{}, admitted {}", state_text(report.state), instant(report.admitted_at))),
+        ("state", format!("{}, admitted {}", report.state.word(), instant(report.admitted_at))),
         ("paused", if report.paused { "yes: nothing of it is sent until `offpeak resume`" } else { "no" }.to_owned()),
         ("items", format!("{submitted} submitted, {succeeded} succeeded, {failed} failed, {cancelled} cancelled")),
         ("units", format!("{} open, {} valid, {} given up", grouped(&units.open), grouped(&units.valid), grouped(&units.failed))),
@@ -154,6 +147,9 @@ mod tests {
         assert!(text.contains("state     running, admitted 1970-01-01T00:00:00Z\n"), "{text}");
         assert!(text.contains("why       no worker listens on its pool") && text.contains("the first for 7 s"), "{text}");
         assert!(text.contains("trap"), "{text}");
+        // As the grid itself tells it: what is not over yet takes a second.
+        let soon = as_text(&report, &reasons(&report, None, Micros(6_600_000)));
+        assert!(soon.contains("the first for 1 s"), "{soon}");
         assert!(text.contains("paused    no\n") && as_json(&report, &[])["paused"] == false, "{text}");
         report.paused = true;
         let text = as_text(&report, &reasons(&report, Some(1), Micros(0)));

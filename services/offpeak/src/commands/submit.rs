@@ -4,7 +4,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::connect::Connected;
-use super::finish::{default_folder, finish};
+use super::finish::{check_folder, default_folder, finish};
 use super::run;
 use crate::args::SubmitArgs;
 use crate::client::{Client, Submission};
@@ -15,6 +15,9 @@ use crate::{jobfile, terminal};
 /// Submits.
 pub(super) async fn submit(args: SubmitArgs) -> Result<u8> {
     let job = jobfile::read(&args.job).map_err(Refused::JobFile)?;
+    if args.wait {
+        check_folder(&args.job, &job, args.out.as_deref())?;
+    }
     let connected = Connected::open(&args.broker, &args.store, args.customer.customer.clone()).await?;
     let code = handed_over(&connected.client, &args, &job).await;
     connected.close().await;

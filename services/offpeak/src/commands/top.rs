@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use protocol::{Micros, PoolName};
+use protocol::PoolName;
 use service::CancellationToken;
 use tokio::sync::watch;
 
@@ -15,6 +15,7 @@ use crate::args::TopArgs;
 use crate::exit::{self, Refused};
 use crate::grid::Settings;
 use crate::terminal;
+use crate::times::now;
 use crate::top::read::{BrokerReader, DatabaseReader};
 use crate::top::view::Wish;
 use crate::top::{Picture, Source, draw, live};
@@ -27,18 +28,15 @@ pub(super) async fn top(args: TopArgs) -> Result<u8> {
     let settings = Settings::load(args.config.as_deref())?;
     let pools = settings.pools().map_err(Refused::Usage)?;
     let pools: BTreeMap<PoolName, u16> = pools.into_iter().map(|(name, pool)| (name, pool.lanes)).collect();
-    if args.broker.amqp.is_none() && args.store.database.is_none() && args.store.data.is_none() {
+    let named = args.store.url().is_some() || args.store.data.is_some();
+    if args.broker.url().is_none() && !named {
         let problem =
             "neither a database nor a broker is named: give --database URL, --amqp URL, or --data DIR of an `offpeak run`";
         return Err(Refused::Usage(problem.to_owned()).into());
     }
-    let named = args.store.database.is_some() || args.store.data.is_some();
     let database = if named { Some(DatabaseReader::new(connect::database_url(&args.store)?)) } else { None };
-    let broker = args
-        .broker
-        .amqp
-        .as_ref()
-        .map(|url| BrokerReader::new(url, settings.amqp.management_url.expose(), pools, settings.grid.shards));
+    let broker =
+        args.broker.url().map(|url| BrokerReader::new(url, settings.amqp.management_url.expose(), pools, settings.grid.shards));
     let mut sources = Sources { database, broker: broker.transpose()? };
     let code = if args.once || args.json || !stdout().is_terminal() {
         once(&mut sources, args.json).await
@@ -49,10 +47,6 @@ pub(super) async fn top(args: TopArgs) -> Result<u8> {
         broker.close().await;
     }
     code
-}
-
-fn now() -> Micros {
-    ports::Clock::now(&ports::clock::SystemClock)
 }
 
 /// What is read.

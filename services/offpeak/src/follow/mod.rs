@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ports::store::JobReport;
 use protocol::JobId;
-use protocol::job::JobState;
 
 pub use progress::Progress;
 pub use summary::{Failure, Summary};
@@ -16,16 +15,6 @@ use crate::client::{Client, ClientError, Mailbox, ask};
 
 /// How often the store is asked: as often as a person sees a difference.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-
-/// A state in one word.
-pub fn state_text(state: JobState) -> &'static str {
-    match state {
-        JobState::Running => "running",
-        JobState::Completed => "completed",
-        JobState::Cancelled => "cancelled",
-        JobState::Expired => "expired",
-    }
-}
 
 impl Client {
     /// The job as it stands.

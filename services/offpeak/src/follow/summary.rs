@@ -6,7 +6,7 @@ use std::time::Duration;
 use ports::store::JobReport;
 use protocol::job::JobState;
 use protocol::{Digest, Fuel, JobId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::exit;
 use crate::outputs::Written;
@@ -49,6 +49,7 @@ pub struct Summary {
     /// The chain over what the customer gets.
     pub output_digest: Option<Digest>,
     /// The folder with the outputs.
+    #[serde(serialize_with = "as_text")]
     pub outputs: PathBuf,
     /// The first failures.
     pub failures: Vec<Failure>,
@@ -165,8 +166,16 @@ impl Summary {
     }
 }
 
+/// A path as it is shown: one that is not UTF-8 has no other text, and is not to cost a job its summary.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
     use uuid::Uuid;
 
@@ -217,6 +226,8 @@ mod tests {
         for name in json.as_object().unwrap().keys() {
             assert!(document.contains(&format!("`{name}`")), "docs/job-file.md does not name {name}");
         }
+        let foreign = Summary { outputs: PathBuf::from(OsStr::from_bytes(b"x\xff-out")), ..summary() };
+        assert_eq!(serde_json::to_value(foreign).unwrap()["outputs"], "x\u{fffd}-out");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ports::clock::SystemClock;
 use ports::store::DispatchStore as _;
 use ports::{Broker, Clock as _, Store};
 use producer::{PoolSettings, Producer, ProducerMetrics};
-use protocol::{HostId, PoolName};
+use protocol::{HostId, PoolName, address};
 use service::scope::Reason;
 use service::{Metrics, Readiness, Scope};
 use store::{SqlStore, StoreOptions};
@@ -33,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// The pool they serve.
     pub pool: PoolName,
+    /// What an executor needs of memory, if that is more than the default.
+    pub executor_bytes: u64,
     /// RabbitMQ instead of the in-memory broker.
     pub amqp: Option<String>,
     /// A database instead of the data folder's.
@@ -41,16 +43,23 @@ pub struct Options {
 
 /// A running grid.
 pub struct Grid {
-    scope: Scope,
+    /// Producer and workers.
+    computing: Watched,
+    /// The aggregator, which settles what they leave.
+    settling: Watched,
     store: Arc<SqlStore>,
     broker: Arc<dyn Broker>,
-    ended: watch::Receiver<Option<String>>,
+    shards: u16,
 }
 
 /// A unit that is computing has so long to finish when the run is interrupted; then it is handed back.
 const DRAIN_MS: u64 = 5_000;
-/// And everything has so long to end.
+/// And everything has so long to end, the aggregator once more.
 const GRACE: Duration = Duration::from_secs(20);
+/// What was computed by then is settled within so long.
+const SETTLING: Duration = Duration::from_secs(10);
+/// How often the queues of outcomes are looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 /// What a lost replica of an earlier run with a real broker may take of a round.
 const MAX_EXPIRED: u32 = 1_000_000;
 /// More lanes than this prove nothing: they exist so that replicas of a unit go to different workers.
@@ -60,7 +69,7 @@ impl Grid {
     /// Starts producer, workers and aggregator.
     pub async fn start(options: Options) -> Result<Self> {
         let settings: Settings = service::settings::load(DEFAULTS, None, std::iter::empty())?;
-        let scope = Scope::new();
+        let (computing, settling) = (Scope::new(), Scope::new());
         let lanes = u16::try_from(options.workers.clamp(1, MAX_LANES))?;
         let shards = settings.grid.shards;
         let topology = open::topology([(&options.pool, lanes)], shards);
@@ -76,7 +85,7 @@ impl Grid {
         };
         let broker: Arc<dyn Broker> = if let Some(rabbit) = rabbit {
             rabbit.ensure_topology(&topology, true).await.context(UNUSABLE)?;
-            open::close_with(&rabbit, &scope);
+            open::close_with(&rabbit, &settling);
             rabbit
         } else {
             // The in-memory broker begins empty: what an earlier run had sent is due again.
@@ -85,14 +94,13 @@ impl Grid {
         };
         let metrics = Metrics::new("run", env!("CARGO_PKG_VERSION"))?;
         let parts = Parts { settings: &settings, broker: &broker, store: &store, metrics: &metrics };
-        parts.producer(BTreeMap::from([(options.pool.clone(), PoolSettings { lanes })]))?.start(&scope);
-        parts.aggregator()?.start(&scope);
+        parts.producer(BTreeMap::from([(options.pool.clone(), PoolSettings { lanes })]))?.start(&computing);
+        parts.aggregator()?.start(&settling);
         let workers = Workers::new(&settings, &options, &metrics)?;
         for number in 0..options.workers.max(1) {
-            workers.make(number, lanes, shards, &broker)?.start(&scope);
+            workers.make(number, lanes, shards, &broker)?.start(&computing);
         }
-        let ended = watched(scope.clone());
-        Ok(Self { scope, store, broker, ended })
+        Ok(Self { computing: Watched::new(computing), settling: Watched::new(settling), store, broker, shards })
     }
 
     /// The grid's store.
@@ -107,23 +115,68 @@ impl Grid {
 
     /// Returns when the grid stopped although nobody asked it to.
     pub async fn failed(&self) -> anyhow::Error {
-        anyhow!(self.end().await.unwrap_or_else(|| "it ended".to_owned()))
+        let end = tokio::select! {
+            end = self.computing.end() => end,
+            end = self.settling.end() => end,
+        };
+        anyhow!(end.err().unwrap_or_else(|| "it ended".to_owned()))
     }
 
-    /// Hands back what computes, and ends.
+    /// Hands back what computes, settles what was computed, and ends.
     pub async fn drain(&self) -> Result<()> {
-        self.scope.drain(Reason::Request("the run's end".to_owned()));
-        let end = self.end().await;
+        let computed = self.computing.drain().await;
+        if tokio::time::timeout(SETTLING, self.outcomes_taken()).await.is_err() {
+            tracing::warn!("outcomes are left unsettled, and their units are computed again");
+        }
+        let settled = self.settling.drain().await;
         self.store.close().await;
-        match end {
-            Some(error) if !error.is_empty() => Err(anyhow!(error)),
-            Some(_) | None => Ok(()),
+        computed.and(settled).map_err(|error| anyhow!(error))
+    }
+
+    /// Waits until the aggregator has taken all outcomes, or has ended; what it has taken it settles before it ends.
+    async fn outcomes_taken(&self) {
+        for shard in 0..self.shards {
+            let queue = address::outcomes_queue(shard);
+            let waits = async || matches!(self.broker.depth(&queue).await, Ok(Some(depth)) if depth.ready > 0);
+            while !self.settling.has_ended() && waits().await {
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
+}
 
-    async fn end(&self) -> Option<String> {
+/// A scope that a task joins.
+struct Watched {
+    scope: Scope,
+    /// Its end, if it has come.
+    ended: watch::Receiver<Option<Result<(), String>>>,
+}
+
+impl Watched {
+    #[expect(clippy::disallowed_methods, reason = "this task joins the scope, so it cannot be on it")]
+    fn new(scope: Scope) -> Self {
+        let (sender, ended) = watch::channel(None);
+        let joined = scope.clone();
+        tokio::spawn(async move {
+            let end = joined.join(GRACE).await.map(drop).map_err(|error| crate::exit::told(&error.into()));
+            sender.send_replace(Some(end));
+        });
+        Self { scope, ended }
+    }
+
+    /// Stops its tasks, and returns when they have ended.
+    async fn drain(&self) -> Result<(), String> {
+        self.scope.drain(Reason::Request("the run's end".to_owned()));
+        self.end().await
+    }
+
+    async fn end(&self) -> Result<(), String> {
         let mut ended = self.ended.clone();
-        ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone())
+        ended.wait_for(Option::is_some).await.map_or(Ok(()), |end| end.clone().unwrap_or(Ok(())))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 }
 
@@ -158,17 +211,6 @@ async fn database(url: &str) -> Result<Arc<SqlStore>> {
     let store = SqlStore::connect(url, StoreOptions { serves: true, ..StoreOptions::default() }).await.context(UNOPENED)?;
     store.migrate().await.context("cannot create the database's tables")?;
     Ok(Arc::new(store))
-}
-
-/// Joins the scope; tells its end, empty if it was a good one.
-#[expect(clippy::disallowed_methods, reason = "this task joins the scope, so it cannot be on it")]
-fn watched(scope: Scope) -> watch::Receiver<Option<String>> {
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        let end = scope.join(GRACE).await.err().map(|error| crate::exit::told(&error.into()));
-        sender.send_replace(Some(end.unwrap_or_default()));
-    });
-    receiver
 }
 
 /// What producer and aggregator are made of.
@@ -228,7 +270,7 @@ impl Workers {
             pool: options.pool.clone(),
             cache: Arc::new(DiskCache::open(options.data.join("cache"), settings.worker.cache_bytes)?),
             settings: Arc::new(worker::WorkerSettings { drain_timeout_ms: DRAIN_MS, ..settings.worker.own.clone() }),
-            memory_bytes: settings.worker.memory_bytes,
+            memory_bytes: settings.worker.memory_bytes.max(options.executor_bytes),
             metrics: WorkerMetrics::new(metrics)?,
             readiness: Readiness::new(),
         })

@@ -19,6 +19,8 @@ pub(crate) use open::{no_file, topology};
 #[cfg(feature = "compiler")]
 pub use serve::producer_main;
 pub use serve::{aggregator_main, worker_main};
+#[cfg(feature = "compiler")]
+pub(crate) use settings::MAX_LANES;
 pub(crate) use settings::Settings;
 #[cfg(feature = "compiler")]
 pub(crate) use terms::Terms;

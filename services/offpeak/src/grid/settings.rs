@@ -130,7 +130,7 @@ impl Service {
 }
 
 /// Lanes are queues, and each is asked for its depth many times a second.
-const MAX_LANES: u16 = 64;
+pub(crate) const MAX_LANES: u16 = 64;
 /// Shards are queues with a consumer each in every aggregator.
 const MAX_SHARDS: u16 = 64;
 /// A century: beyond it is a slip, 0 keeps results for ever.
@@ -197,9 +197,14 @@ impl Validate for Settings {
         let problem = pools.as_ref().err().cloned().unwrap_or_default();
         unless(pools.is_ok(), "grid.pools", problem, "write NAME:LANES, separated by commas");
         let shards = self.grid.shards;
-        unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), "take 1 to 64");
+        unless((1..=MAX_SHARDS).contains(&shards), "grid.shards", format!("is {shards}"), &format!("take 1 to {MAX_SHARDS}"));
         let days = self.grid.results_days;
-        unless(days <= MAX_RESULTS_DAYS, "grid.results_days", format!("is {days}"), "take at most 36500, or 0 to keep them");
+        unless(
+            days <= MAX_RESULTS_DAYS,
+            "grid.results_days",
+            format!("is {days}"),
+            &format!("take at most {MAX_RESULTS_DAYS}, or 0 to keep them"),
+        );
         let (drain, grace) = (self.worker.own.drain_timeout_ms, self.grid.shutdown_grace_ms);
         let problem = format!("is {drain}, not below grid.shutdown_grace_ms, {grace}");
         unless(drain < grace, "worker.drain_timeout_ms", problem, "leave some seconds to hand back what is interrupted");

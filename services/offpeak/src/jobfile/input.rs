@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::path::Path;
 
-use protocol::codec::{self, Format, MAX_BODY_BYTES};
 use protocol::input::{Axis, Input, MAX_LINE_BYTES, MAX_RECORD_BYTES};
 use protocol::{Digest, Value};
 use toml::Spanned;
@@ -12,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::files::{self, Upload};
 use super::mistakes::Collector;
 use super::section::{Section, integer_of, wrong_type};
+use super::unfit;
 use super::value::{in_file_order, value_of};
 
 /// The ways to give items.
@@ -26,7 +26,8 @@ pub(super) struct Reader<'r, 't> {
 }
 
 impl Reader<'_, '_> {
-    pub(super) fn input(&mut self, table: &DeTable<'_>) -> (Option<Input>, Option<Digest>) {
+    /// The section, whose key is at `span`.
+    pub(super) fn input(&mut self, table: &DeTable<'_>, span: &Range<usize>) -> (Option<Input>, Option<Digest>) {
         let section = Section::new("input", table, &KNOWN, self.say);
         let shared =
             section.text("shared", "\"recording.c64\"", self.say).and_then(|text| self.file(text, ("`input.shared`", "shared")));
@@ -40,7 +41,8 @@ impl Reader<'_, '_> {
         // Each kind that is there is read, so that its own mistakes are told too.
         let mut inputs: Vec<Option<Input>> = given.iter().map(|kind| self.kind(&section, kind)).collect();
         if given.is_empty() {
-            self.say.missing("`[input]` gives no items", "give one of `range`, `items`, `lines`, `records`, `grid`");
+            let way_out = "give one of `range`, `items`, `lines`, `records`, `grid`";
+            self.say.missing_at(span, "`[input]` gives no items", way_out);
         }
         (inputs.pop().flatten(), shared)
     }
@@ -92,8 +94,8 @@ impl Reader<'_, '_> {
             return None;
         }
         let items: Vec<Value> = list.iter().map(|item| value_of(item, self.say)).collect();
-        if !fits(&items) {
-            let problem = format!("`input.items` together are beyond {MAX_BODY_BYTES} bytes, the largest message");
+        if let Some(bound) = unfit(&items) {
+            let problem = format!("`input.items` together are {bound}");
             self.say.say(&value.span(), problem, "put them into a file: lines = \"items.txt\", or records = {file, bytes}");
             return None;
         }
@@ -163,6 +165,12 @@ impl Reader<'_, '_> {
                 None => self.say.say(&values.span(), wrong_type(&label, values, "a list"), way_out),
             }
         }
+        if let Some(bound) = unfit(&axes) {
+            let problem = format!("the values of `input.grid` together are {bound}");
+            let way_out = "make the axes shorter, or give a range, whose numbers the app takes apart into points";
+            self.say.say(&value.span(), problem, way_out);
+            return None;
+        }
         let input = Input::Grid(axes);
         if input.count().is_none() {
             self.say.say(&value.span(), "`input.grid` has more points than 64 bits count", "make the axes shorter");
@@ -178,8 +186,4 @@ impl Reader<'_, '_> {
         self.uploads.push(seen.upload);
         Some(digest)
     }
-}
-
-fn fits(items: &[Value]) -> bool {
-    codec::encode("items", items, Format::MessagePack).is_ok()
 }

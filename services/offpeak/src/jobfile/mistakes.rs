@@ -106,6 +106,13 @@ impl<'t> Collector<'t> {
         }
     }
 
+    /// Something is missing in what begins at `span`; likewise.
+    pub(super) fn missing_at(&mut self, span: &Range<usize>, problem: impl Into<String>, way_out: impl Into<String>) {
+        if self.broken_lines.is_empty() {
+            self.say(span, problem, way_out);
+        }
+    }
+
     /// The file's verdict: `value`, unless there were mistakes.
     pub(super) fn finish<T>(self, path: &Path, value: Option<T>) -> Result<T, Mistakes> {
         let mut list = self.list;

@@ -9,9 +9,10 @@ mod value;
 
 use std::path::Path;
 
-use protocol::codec::{self, Format, MAX_BODY_BYTES};
+use protocol::codec::{self, Format, MAX_VALUES};
 use protocol::job::{Delivery, JobSpec, Limits, UnitSizing};
-use protocol::{Digest, Fuel, PoolName, Value};
+use protocol::{CodecError, Digest, Fuel, PoolName, Value};
+use serde::Serialize;
 use toml::de::DeTable;
 
 pub use duration::seconds;
@@ -60,12 +61,6 @@ const TOP: [&str; 11] =
 
 /// The pool of a job that names none.
 const DEFAULT_POOL: &str = "open";
-/// Largest quorum: a unit is never computed by more hosts than that.
-const MAX_QUORUM: i128 = 16;
-/// Parameters go to every worker with the job's brief; larger data is shared input.
-const MAX_PARAMS_BYTES: usize = 1 << 20;
-/// A longer unit would hold its message longer than brokers allow by default.
-const MAX_TARGET_SECONDS: f64 = 600.0;
 /// What a WebAssembly module begins with.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
@@ -115,12 +110,14 @@ fn job(folder: &Path, table: &DeTable<'_>, say: &mut Collector<'_>) -> Option<Jo
     if top.get("input").is_none() {
         reader.say.missing("there is no `[input]`", "say what the items are: [input] and, for example, range = [0, 100]");
     }
-    let (input, shared) = top.table("input", reader.say).map_or((None, None), |table| reader.input(table));
+    let span = top.key_span("input");
+    let (input, shared) = top.table("input", reader.say).map_or((None, None), |table| reader.input(table, &span));
     let params = params(&top, say);
     let limits = limits(&top, say);
     let unit = unit(&top, say);
-    let quorum = top.integer("quorum", 1..=MAX_QUORUM, say).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
-    let priority = top.integer("priority", -100..=100, say).and_then(|n| i8::try_from(n).ok()).unwrap_or(0);
+    let quorum = top.integer("quorum", 1..=i128::from(JobSpec::MAX_QUORUM), say).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
+    let priorities = i128::from(JobSpec::MAX_PRIORITY);
+    let priority = top.integer("priority", -priorities..=priorities, say).and_then(|n| i8::try_from(n).ok()).unwrap_or(0);
     let max_failures = top.integer("max_failures", 0..=i128::from(u16::MAX), say).and_then(|n| u16::try_from(n).ok());
     let (pool, deadline_s) = (pool(&top, say), deadline(&top, say));
     let reduce = top.boolean("reduce", say).unwrap_or(false);
@@ -139,11 +136,20 @@ fn job(folder: &Path, table: &DeTable<'_>, say: &mut Collector<'_>) -> Option<Jo
         reduce,
         delivery: Delivery::Stored,
     };
-    if codec::encode("job", &spec, Format::MessagePack).is_err() {
-        let problem = format!("the whole job is beyond {MAX_BODY_BYTES} bytes, the largest message");
-        say.missing(problem, "put items into a file (lines or records), and large parameters into `input.shared`");
+    if let Some(bound) = unfit(&spec) {
+        let way_out = "put items into a file (lines or records), and large parameters into `input.shared`";
+        say.missing(format!("the whole job is {bound}"), way_out);
     }
     (app.is_some() && input.is_some()).then_some(JobFile { spec, uploads })
+}
+
+/// Why no message can hold this, if none can: the bound that it is beyond.
+fn unfit(part: &(impl Serialize + ?Sized)) -> Option<String> {
+    match codec::encode("job", part, Format::MessagePack) {
+        Ok(_bytes) => None,
+        Err(CodecError::Oversized { limit, .. }) => Some(format!("beyond {limit} bytes, the largest message")),
+        Err(_too_many) => Some(format!("beyond {MAX_VALUES} values, lists and keys among them, the most in a message")),
+    }
 }
 
 fn app(folder: &Path, top: &Section<'_>, uploads: &mut Vec<Upload>, say: &mut Collector<'_>) -> Option<Digest> {
@@ -170,7 +176,7 @@ fn pool(top: &Section<'_>, say: &mut Collector<'_>) -> Option<PoolName> {
     match PoolName::new(text) {
         Ok(pool) => Some(pool),
         Err(error) => {
-            say.say(&span, error.to_string(), "ask your operator which pools there are; \"open\" always is");
+            say.say(&span, error.to_string(), "ask your operator which pools there are; without the key it is \"open\"");
             None
         }
     }
@@ -193,8 +199,8 @@ fn params(top: &Section<'_>, say: &mut Collector<'_>) -> Value {
     let table = top.table("params", say);
     let value = table.map_or_else(|| Value::Map(Vec::new()), |table| map_of(table, say));
     let bytes = codec::encode("params", &value, Format::MessagePack).map_or(usize::MAX, |bytes| bytes.len());
-    if bytes > MAX_PARAMS_BYTES {
-        let problem = format!("`params` is beyond {MAX_PARAMS_BYTES} bytes as MessagePack");
+    if bytes > JobSpec::MAX_PARAMS_BYTES {
+        let problem = format!("`params` is beyond {} bytes as MessagePack", JobSpec::MAX_PARAMS_BYTES);
         say.say(&top.key_span("params"), problem, "put large data into a file: `input.shared`");
     }
     value
@@ -221,12 +227,13 @@ fn unit(top: &Section<'_>, say: &mut Collector<'_>) -> UnitSizing {
     let max_items = section.integer("max_items", 1..=i128::from(u32::MAX), say).and_then(|n| u32::try_from(n).ok());
     let target_ms = section.get("target_seconds").and_then(|value| {
         let name = section.name_of("target_seconds");
-        let way_out = format!("give seconds from 0.001 to {MAX_TARGET_SECONDS}");
+        let most = f64::from(UnitSizing::MAX_TARGET_MS) / 1_000.0;
+        let way_out = format!("give seconds from 0.001 to {most}");
         let Some(seconds) = number_of(value.get_ref()) else {
             say.say(&value.span(), wrong_type(&name, value, "a number"), way_out);
             return None;
         };
-        if !(0.001..=MAX_TARGET_SECONDS).contains(&seconds) {
+        if !(0.001..=most).contains(&seconds) {
             say.say(&value.span(), format!("{name} is {seconds}"), way_out);
             return None;
         }

@@ -1,7 +1,7 @@
 //! Job files good and bad; the mistakes as people read them.
 
 use super::*;
-use protocol::input::Input;
+use protocol::input::{Axis, Input};
 
 struct Folder(tempfile::TempDir);
 
@@ -100,8 +100,8 @@ fn what_is_missing_is_told() {
     let told = Folder::new().mistakes("");
     assert!(told.contains("there is no `app`") && told.contains("there is no `[input]`"), "{told}");
     let told = Folder::new().mistakes("app = \"lines.txt\"\n[input]\nshared = \"gone\"\n");
-    assert!(told.contains("`app` is not a WebAssembly module") && told.contains("`[input]` gives no items"), "{told}");
-    assert!(told.contains("`input.shared` cannot be read"), "{told}");
+    assert!(told.contains("`app` is not a WebAssembly module") && told.contains("`input.shared` cannot be read"), "{told}");
+    assert!(told.contains("job.toml:2:2: `[input]` gives no items"), "{told}");
     let told = Folder::new().mistakes("app = \"app.wasm\"\n[input]\nrange = [9, 3]\n");
     assert!(told.contains("runs backwards"), "{told}");
 }
@@ -112,6 +112,8 @@ fn what_is_too_large_is_told_with_the_way_out() {
     let long = "x".repeat(9 << 20);
     let told = folder.mistakes(&format!("app = \"app.wasm\"\n[input]\nitems = [\"{long}\"]\n"));
     assert!(told.contains("job.toml:3:9: `input.items` together are beyond") && told.contains("lines = "), "{told}");
+    let told = folder.mistakes(&format!("app = \"app.wasm\"\n[input]\ngrid = {{ x = [\"{long}\"] }}\n"));
+    assert!(told.contains("job.toml:3:8: the values of `input.grid` together are beyond 8388608 bytes"), "{told}");
     let params = "y".repeat(2 << 20);
     let told = folder.mistakes(&format!("{SMALLEST}[params]\nx = \"{params}\"\n"));
     assert!(told.contains("job.toml:4:2: `params` is beyond 1048576 bytes") && told.contains("input.shared"), "{told}");
@@ -122,6 +124,18 @@ fn what_is_too_large_is_told_with_the_way_out() {
     huge.set_len(protocol::blob::MAX_BLOB_BYTES + 5_000_000).unwrap();
     let told = folder.mistakes(&format!("{SMALLEST}shared = \"huge.bin\"\n"));
     assert!(told.contains("`input.shared` is 1078741824 bytes, beyond 1073741824"), "{told}");
+}
+
+#[test]
+fn values_are_counted_as_the_grid_counts_them() {
+    let values = |count| vec![Value::Nil; count];
+    // The list is a value too.
+    assert_eq!(unfit(&values(MAX_VALUES - 1)), None);
+    let told = unfit(&values(MAX_VALUES)).unwrap();
+    assert!(told.starts_with("beyond 1000000 values"), "{told}");
+    let axis = |count| Axis { name: "x".to_owned(), values: values(count) };
+    assert_eq!(unfit(&[axis(MAX_VALUES / 4), axis(MAX_VALUES / 4)]), None);
+    assert!(unfit(&[axis(MAX_VALUES / 2), axis(MAX_VALUES / 2)]).is_some(), "all axes together");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 mod chain;
 mod files;
+mod names;
 mod render;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ports::store::{FailedItem, JobReport, StoreError};
@@ -13,20 +13,20 @@ use ports::{BlobStore, Publish, ReportStore};
 use protocol::blob::PART_BYTES;
 use protocol::frame::{self, Entry, FrameError};
 use protocol::job::{Certificate, JobState};
-use protocol::{CodecError, Digest, JobId};
+use protocol::{Digest, JobId};
 
 pub use chain::{ChainMismatch, Verifier};
 pub use files::{FileError, write_whole};
+pub use names::{SUMMARY_NAME, replaced};
 pub use render::{Json, OutputKind};
 
 use files::NewFile;
+use names::remove_stale;
 
 /// How many failures are asked for at once.
 const FAILURES_PAGE: u32 = 1_000;
 /// How many failures are kept for the summary; all are in `failures.jsonl`.
 pub const LISTED_FAILURES: usize = 1_000;
-/// Every name that a result may have: one that an earlier job left in the folder is removed.
-const RESULT_NAMES: [&str; 6] = ["result.json", "result.txt", "result.png", "result.bin", "outputs.jsonl", "failures.jsonl"];
 
 /// Why outputs were not written.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,16 @@ pub enum OutputError {
         #[source]
         source: FrameError,
     },
+    /// Stored outputs overlap.
+    #[error("stored outputs of items {first} to {end} begin before item {next}, the next one to be written")]
+    Overlap {
+        /// The first item.
+        first: u64,
+        /// The first item that is no longer among them.
+        end: u64,
+        /// The first item that is not written.
+        next: u64,
+    },
     /// The outputs are not the certified ones; nothing was written.
     #[error("outputs of job {job} are not those that were certified, nothing was written")]
     Mismatch {
@@ -62,17 +72,6 @@ pub enum OutputError {
         /// Both digests.
         #[source]
         source: ChainMismatch,
-    },
-    /// The result is not what the app's manifest says it is.
-    #[error("result of job {job} is not what the app's manifest says; its bytes are in {path}")]
-    Kind {
-        /// The job.
-        job: JobId,
-        /// Where the bytes are.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: CodecError,
     },
     /// A line cannot be made.
     #[error("cannot write item {item} as JSON")]
@@ -99,6 +98,8 @@ pub struct Written {
     pub failures_total: u64,
     /// Why there is no result, if the reduction failed.
     pub reduce_failed: Option<String>,
+    /// Why the result's bytes stand in `result.bin` as they came, if they cannot be written as JSON.
+    pub not_json: Option<String>,
 }
 
 /// Writes the outputs of a job that has ended.
@@ -119,7 +120,7 @@ pub async fn write<S: ReportStore + BlobStore + ?Sized>(
         written.files.push(path);
     }
     write_failures(store, report, folder, &mut written).await?;
-    remove_stale(folder, &written)?;
+    remove_stale(folder, &written.files)?;
     Ok(written)
 }
 
@@ -169,7 +170,7 @@ async fn write_items<S: ReportStore + ?Sized>(
         }
         for (first, end, output) in page {
             if first < next {
-                return Err(OutputError::Frame { first, end, source: FrameError::Trailing { extra: 0 } });
+                return Err(OutputError::Overlap { first, end, next });
             }
             cancel_until(&mut next, first, &mut verifier, &mut file)?;
             for entry in entries(first, end, &output)? {
@@ -237,17 +238,17 @@ async fn write_result<S: ReportStore + ?Sized>(
         written.reduce_failed.get_or_insert_with(|| "the job ended before it was reduced".to_owned());
         return Ok(());
     };
-    match render::file_bytes(kind, output) {
-        Ok(bytes) => {
-            let path = folder.join(format!("result.{}", kind.extension()));
-            written.files.push(write_whole(path, &bytes)?);
-            Ok(())
+    let (kind, bytes) = match render::file_bytes(kind, output) {
+        Ok(bytes) => (kind, bytes),
+        Err(error) => {
+            // The job is done and paid for: its result is handed over in any case.
+            written.not_json = Some(error.to_string());
+            (OutputKind::Bin, output.to_vec())
         }
-        Err(source) => {
-            let path = write_whole(folder.join("result.bin"), output)?;
-            Err(OutputError::Kind { job: report.id, path, source })
-        }
-    }
+    };
+    let path = folder.join(format!("result.{}", kind.extension()));
+    written.files.push(write_whole(path, &bytes)?);
+    Ok(())
 }
 
 async fn write_failures<S: ReportStore + ?Sized>(
@@ -288,20 +289,7 @@ async fn page<S: ReportStore + ?Sized>(store: &S, job: JobId, from: u64) -> Resu
 }
 
 fn entries(first: u64, end: u64, output: &[u8]) -> Result<Vec<Entry<'_>>, OutputError> {
-    let invalid = |source| OutputError::Frame { first, end, source };
-    let entries = frame::results(output).map_err(invalid)?;
-    if u64::try_from(entries.len()).ok() == end.checked_sub(first) { Ok(entries) } else { Err(invalid(FrameError::TooLarge)) }
-}
-
-fn remove_stale(folder: &Path, written: &Written) -> Result<(), OutputError> {
-    for path in RESULT_NAMES.iter().map(|name| folder.join(name)).filter(|path| !written.files.contains(path)) {
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(FileError::new(&path, source).into()),
-        }
-    }
-    Ok(())
+    frame::results_of(output, end.saturating_sub(first)).map_err(|source| OutputError::Frame { first, end, source })
 }
 
 #[cfg(test)]

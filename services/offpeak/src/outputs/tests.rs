@@ -130,11 +130,18 @@ fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).unwrap()
 }
 
+/// Makes the folder that of an earlier job.
+fn summarise(folder: &Path) {
+    let summary = r#"{"job":"j","state":"completed","items_submitted":1,"output_digest":null}"#;
+    fs::write(folder.join(SUMMARY_NAME), summary).unwrap();
+}
+
 #[tokio::test]
 async fn every_item_has_its_line_and_every_failure_too() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/out");
     fs::create_dir_all(&out).unwrap();
+    summarise(&out);
     fs::write(out.join("result.json"), "of an earlier job").unwrap();
     let store = Frames::new(vec![(0, vec![Ok(b"a"), Err("no \"b\"")]), (2, vec![Ok(b"c")])]);
     let report = store.report(JobState::Completed, 3, false);
@@ -143,7 +150,23 @@ async fn every_item_has_its_line_and_every_failure_too() {
     assert_eq!(read(&out, "outputs.jsonl"), expected);
     assert_eq!(read(&out, "failures.jsonl"), "{\"item\":1,\"reason\":\"no \\\"b\\\"\"}\n");
     assert_eq!((written.failures_total, written.failures[0].item), (1, 1));
-    assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "nothing of the earlier job, no partial file");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 3, "nothing of the earlier job but its summary, no partial file");
+}
+
+#[tokio::test]
+async fn files_that_no_job_has_left_there_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Frames::new(vec![(0, vec![Ok(b"a")])]);
+    let report = store.report(JobState::Completed, 1, false);
+    fs::write(folder.path().join("result.txt"), "my own").unwrap();
+    for summary in ["", "of my thesis", "{\"job\": \"baker\"}"] {
+        fs::write(folder.path().join(SUMMARY_NAME), summary).unwrap();
+        write(&store, &Says("text"), &report, folder.path()).await.unwrap();
+        assert_eq!(read(folder.path(), "result.txt"), "my own", "{summary}");
+    }
+    summarise(folder.path());
+    write(&store, &Says("text"), &report, folder.path()).await.unwrap();
+    assert!(!folder.path().join("result.txt").exists());
 }
 
 #[tokio::test]
@@ -180,14 +203,18 @@ async fn a_reduction_is_one_file_of_its_kind() {
     let report = store.report(JobState::Completed, 1, true);
     write(&store, &Says("msgpack"), &report, folder.path()).await.unwrap();
     assert_eq!(read(folder.path(), "result.json"), "{\n  \"x\": 7\n}\n");
+    summarise(folder.path());
     write(&store, &Says("png"), &report, folder.path()).await.unwrap();
     assert_eq!(fs::read(folder.path().join("result.png")).unwrap(), [0x81, 0xa1, b'x', 7]);
     assert!(!folder.path().join("result.json").exists());
-    // What is not MessagePack after all is kept as it is.
+    // What is not MessagePack after all is handed over as it is.
     let store = Frames::new(vec![(0, vec![Ok(&[0xc1])])]);
     let report = store.report(JobState::Completed, 1, true);
-    let error = write(&store, &Says("msgpack"), &report, folder.path()).await.unwrap_err();
-    assert!(error.to_string().contains("result.bin"), "{error}");
+    let written = write(&store, &Says("msgpack"), &report, folder.path()).await.unwrap();
+    assert_eq!(written.files, [folder.path().join("result.bin")]);
+    assert_eq!(fs::read(folder.path().join("result.bin")).unwrap(), [0xc1]);
+    assert!(written.not_json.is_some() && written.reduce_failed.is_none(), "{written:?}");
+    assert!(!folder.path().join("result.png").exists());
 }
 
 #[tokio::test]

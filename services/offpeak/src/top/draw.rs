@@ -10,7 +10,6 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, Widget as _};
 use super::view::{Column, View};
 use super::{Away, Database, Host, Job, Lane, Picture, Queues, Source, numbers};
 use crate::dead::plain;
-use crate::follow::state_text;
 use crate::terminal::grouped;
 use crate::times::instant;
 
@@ -173,7 +172,7 @@ fn job_row(job: &Job) -> Row<'static> {
     let full = numbers::share(job.done, job.items, BAR);
     let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
     let reduces = job.state == JobState::Running && job.stage > 0;
-    let state = if reduces { format!("reduce {}", job.stage) } else { state_text(job.state).to_owned() };
+    let state = if reduces { format!("reduce {}", job.stage) } else { job.state.word().to_owned() };
     let items = format!("{}/{}", numbers::short(job.done), numbers::short(job.items));
     let eta = job.eta_s.map_or_else(|| "-".to_owned(), numbers::time);
     let style = if job.failed > 0 { BAD } else { Style::new() };

@@ -40,7 +40,7 @@ pub(super) async fn resume(producer: &Producer, asked: &Asked, request: &ResumeJ
 }
 
 async fn wish(producer: &Producer, asked: &Asked, job: JobId, paused: bool) -> Result<Answer, Refusal> {
-    match producer.store.pause_job(&asked.customer, job, paused).await? {
+    match producer.store.pause_job(&asked.customer, job, paused, Some(&asked.message_id)).await? {
         Some(JobState::Running) => report(producer, asked, job).await,
         Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
             Err(Refusal::of(Code::JobEnded, format!("job {job} has ended")))

@@ -24,7 +24,7 @@ use protocol::usage::ReportUsage;
 use protocol::{Format, JobId, Message, codec};
 
 use crate::Producer;
-use crate::asked::{Answer, Asked, Refusal, problem_of};
+use crate::asked::{Answer, Asked, Refusal, problem_of, unreadable};
 
 /// Whether a request changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +71,18 @@ macro_rules! requests {
                     $($request::KIND => $request::from_bytes(&body, format).map(|read| Self::$request(Box::new(read))),)*
                     _ => return Err(Box::new(Problem::new(Code::UnknownType, "the type is no request"))),
                 }
-                .map_err(|e| Box::new(problem_of(&e)))
+                .map_err(|e| Box::new(unreadable(kind, &e)))
             }
 
-            /// Does what is asked.
+            /// Does what is asked. What only asks is answered anew each time that it arrives.
             pub(crate) async fn perform(&self, producer: &Producer, asked: &Asked) -> Result<Answer, Refusal> {
-                match self {
-                    $(Self::$request(request) => Box::pin($handler(producer, asked, request)).await,)*
-                }
+                let answer = match self {
+                    $(Self::$request(request) => Box::pin($handler(producer, asked, request)).await?,)*
+                };
+                Ok(match self.about().1 {
+                    Effect::Acts => answer,
+                    Effect::Asks => answer.into_iter().map(|message| asked.anew(message)).collect(),
+                })
             }
         }
     };

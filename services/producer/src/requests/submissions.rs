@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use ports::store::{Admission, AppVerdict, NewJob, OutboxMessage};
+use protocol::input::Input;
 use protocol::job::{Brief, EntryKind, JobSpec};
 use protocol::problem::{Code, FieldError, Problem};
 use protocol::reply::Accepted;
 use protocol::{CustomerName, Digest, Format, JobId, Message, MeterId, Micros, codec};
 
 use crate::asked::{Answer, Asked, Refusal, mistake};
+use crate::standing::Slow;
 use crate::{Producer, apps, blobs, check, inputs};
 
 /// What was found out about a job that has no mistakes.
@@ -89,11 +91,20 @@ pub(super) async fn examine(
         let detail = "the app does not export op_reduce: leave reduce out, or export it";
         return Err(invalid(vec![mistake("/reduce", detail)]));
     }
+    let place = place_to_count(producer, asked, &spec.input).await?;
     let items = inputs::count(producer, &spec.input).await?;
+    drop(place);
     match check::count(items, spec) {
         Some(error) => Err(invalid(vec![error])),
         None => Ok(Examined { artefact, entry, meter, items }),
     }
+}
+
+/// The place in which a job's items are counted, where that takes long: lines are counted by reading all of their blob.
+async fn place_to_count<'a>(producer: &'a Producer, asked: &'a Asked, input: &Input) -> Result<Option<Slow<'a>>, Refusal> {
+    let Input::Lines { blob } = input else { return Ok(None) };
+    let bytes = producer.store.blob_size(*blob).await?.unwrap_or(0);
+    producer.standings.reading(&asked.customer, bytes).map_err(Refusal::Problem)
 }
 
 /// The job to be written, with the reply that goes with it.

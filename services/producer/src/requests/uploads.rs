@@ -86,7 +86,7 @@ fn fitting(blobs: &[BlobEntry]) -> usize {
 /// Gives a blob up.
 pub(super) async fn delete(producer: &Producer, asked: &Asked, request: &DeleteBlob) -> Result<Answer, Refusal> {
     let digest = request.digest;
-    match producer.store.release_blob(&asked.customer, digest).await? {
+    match producer.store.release_blob(&asked.customer, digest, Some(&asked.message_id)).await? {
         BlobRelease::Released { bytes } => Ok(vec![asked.answer(&BlobDeleted { digest, freed_bytes: bytes })?]),
         BlobRelease::Unknown => Err(Refusal::of(Code::NoSuchBlob, format!("customer {} has no blob {digest}", asked.customer))),
         BlobRelease::InUse { job } => Err(Refusal::of(Code::BlobInUse, format!("job {job} needs blob {digest}"))),

@@ -142,6 +142,21 @@ async fn a_job_rests_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_that_is_delivered_again_does_not_undo_a_resume() {
+    let world = World::new();
+    let (_, job) = world.submit("acme", &numbers(10)).await;
+    let (pause, resume) = (world.letter("acme", &PauseJob { job }), world.letter("acme", &ResumeJob { job }));
+    let status = async || world.ask::<_, JobStatus>("acme", &GetJobStatus { job }).await;
+    for (letter, paused) in [(&pause, true), (&pause, true), (&resume, false), (&pause, false)] {
+        world.send(letter).await;
+        assert_eq!(status().await.paused, paused);
+    }
+    assert!(world.ask::<_, JobStatus>("acme", &PauseJob { job }).await.paused, "a new one has its effect");
+    world.send(&resume).await;
+    assert!(status().await.paused);
+}
+
+#[tokio::test(start_paused = true)]
 async fn jobs_are_listed_the_youngest_first() {
     let world = World::new();
     let mut jobs = Vec::new();

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use ports::store::OutboxMessage;
-use protocol::blob::{ListBlobs, PutBlob};
+use ports::store::{OutboxMessage, UploadRoom, UploadStore};
+use protocol::blob::{ListBlobs, PART_BYTES, PutBlob};
 use protocol::customer::CustomerLimits;
+use protocol::input::Input;
 use protocol::job::{CancelJob, JobSpec, UnitSizing};
 use protocol::query::{ExplainJob, FetchResults, GetJobStatus, JobExplained, JobStatus, PauseJob};
 use protocol::reply::Accepted;
 use protocol::{Digest, Fuel, Micros};
 use testkit::memory_store::StoreFault;
+use testkit::simulator::Weather;
 use tokio::time::{Instant, sleep};
 
 use crate::workers;
@@ -196,6 +198,44 @@ async fn apps_that_take_long_to_compile_hold_up_nobody_else() {
     }
     sleep(SLOW * 2).await;
     assert_eq!(world.count("job-submit", "answered"), 17, "the sixteen that were compiled are jobs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_whose_lines_are_counted_in_a_large_blob_hold_up_nobody_else() {
+    let world = World::new();
+    world.submit("acme", &numbers(1)).await;
+    world.upload("other", MODULE).await;
+    let text = [vec![b'a'; PART_BYTES - 1], b"\n".to_vec()].concat().repeat(17);
+    let (blob, size) = (Digest::of(&text), u64::try_from(text.len()).unwrap());
+    for (number, part) in (0_u64..).zip(text.chunks(PART_BYTES)) {
+        let part = PutBlob { digest: blob, size, offset: number << 20, data: part.to_vec() };
+        world.store.put_own_part(&customer("acme"), &part, UploadRoom::of_bytes(1 << 30), world.now()).await.unwrap();
+    }
+    // From now on a transaction takes up to 0.4 s, and so the blob's 18 much longer than the few before them.
+    world.ether.set(Weather { latency_ms: 200, ..Weather::default() });
+    let spec = JobSpec { input: Input::Lines { blob }, ..numbers(1) };
+    for _ in 0..40 {
+        world.post(&world.letter("acme", &spec)).await;
+    }
+    world.post(&world.letter("other", &numbers(1))).await;
+    let (begun, submitted) = (Instant::now(), 1 + 40 + 1);
+    while world.count("job-submit", "answered") + world.count("job-submit", "refused") < submitted {
+        assert!(begun.elapsed() < Duration::from_mins(1), "they are not done with");
+        sleep(Duration::from_millis(100)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    let told = world.store.messages_written();
+    let others: Vec<_> = told.iter().filter(|message| message.customer == customer("other")).collect();
+    let [answer] = &others[..] else { panic!("{} answers", others.len()) };
+    assert_eq!(read::<Accepted>(answer).items, 1);
+    let many: Vec<_> = told.iter().filter(|message| message.kind == "offpeak.job.rejected.v1").collect();
+    assert!(many.len() >= 28, "four of the first 32 are counted: {} are told that they are too many", many.len());
+    for message in many {
+        let many = problem(&[OutboxMessage::clone(message)]);
+        assert_eq!((many.code.as_str(), many.retryable, many.limit), ("rate-exceeded", true, Some(4)));
+    }
+    // When those are done there is a place again.
+    assert_eq!(world.ask::<_, Accepted>("acme", &spec).await.items, 17);
 }
 
 #[tokio::test(start_paused = true)]

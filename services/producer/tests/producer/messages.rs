@@ -5,13 +5,14 @@ use std::time::Duration;
 use ports::Broker;
 use ports::store::BlobStore;
 use protocol::address::{Origin, SUBMIT_QUEUE};
-use protocol::blob::{BlobDeleted, DeleteBlob, ListBlobs};
+use protocol::blob::{BlobDeleted, BlobsListed, DeleteBlob, ListBlobs};
 use protocol::customer::CustomerLimits;
 use protocol::job::{CancelJob, JobSpec};
 use protocol::problem::{Problem, Refused};
 use protocol::query::{GetJobStatus, JobStatus, PauseJob, ReleaseResults, ResumeJob};
+use protocol::quote::QuoteJob;
 use protocol::reply::Accepted;
-use protocol::{Digest, Format, Message};
+use protocol::{Digest, Format, Message, Value, codec};
 use tokio::time::{Instant, sleep};
 
 use crate::workers;
@@ -21,6 +22,17 @@ fn in_json<M: Message>(mut letter: Letter, message: &M) -> Letter {
     letter.properties.content_type = Some("application/json".to_owned());
     letter.body = message.to_bytes(Format::Json).unwrap();
     letter
+}
+
+/// The letter with that body, in both formats.
+fn in_both(letter: &Letter, json: &str) -> [Letter; 2] {
+    let value: Value = codec::decode("test", json.as_bytes(), Format::Json).unwrap();
+    [Format::Json, Format::MessagePack].map(|format| {
+        let mut letter = letter.clone();
+        letter.properties.content_type = Some(format.content_type().to_owned());
+        letter.body = codec::encode("test", &value, format).unwrap();
+        letter
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,6 +84,31 @@ async fn a_submission_that_comes_again_is_accepted_again_and_another_under_its_k
     let mut others = world.letter("other", &numbers(5));
     others.properties.message_id = letter.properties.message_id;
     assert_ne!(one::<Accepted>(&world.send(&others).await).job, job);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_refused_again_is_told_so_again() {
+    let world = World::new();
+    world.limit("acme", 1, CustomerLimits { jobs: 1, ..CustomerLimits::default() }).await;
+    world.submit("acme", &numbers(1)).await;
+    // Under the same keys, while the first answer waits: a customer drops what has an id that it knows.
+    let letter = world.letter("acme", &numbers(1));
+    let (first, again) = (world.send(&letter).await, world.send(&letter).await);
+    for answers in [&first, &again] {
+        assert_eq!(problem(answers).code, "too-many-jobs");
+        assert_eq!(answers[0].correlation_id, letter.properties.correlation_id);
+    }
+    assert_ne!(first[0].id, again[0].id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_asked_again_is_answered_again() {
+    let world = World::new();
+    world.upload("acme", MODULE).await;
+    let letter = world.letter("acme", &ListBlobs { after: None, limit: 1 });
+    let (first, again) = (world.send(&letter).await, world.send(&letter).await);
+    assert_eq!(one::<BlobsListed>(&first), one::<BlobsListed>(&again));
+    assert_ne!(first[0].id, again[0].id);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,6 +232,31 @@ async fn what_cannot_be_read_is_told_and_parked() {
         assert_eq!(problem(&world.send(&unknown).await).code, "unknown-type");
     }
     assert_eq!(world.count("unknown", "refused"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_its_field_cannot_hold_is_a_mistake_like_any_other() {
+    let world = World::new();
+    let app = Digest::of(MODULE);
+    let job = |field: &str, number: i64| {
+        format!(r#"{{"app":"{app}","input":{{"range":{{"start":0,"end":1}}}},"pool":"open","{field}":{number}}}"#)
+    };
+    let submission = world.letter("acme", &numbers(1));
+    let quote = world.letter("acme", &QuoteJob { job: numbers(1) });
+    let list = world.letter("acme", &ListBlobs { after: None, limit: 1 });
+    let wrong = [("quorum", 300), ("priority", 200), ("max_failures", 70_000), ("deadline_s", -1)];
+    let of_jobs = wrong.map(|(field, number)| (&submission, job(field, number), "invalid-job", format!("/{field}")));
+    let mut cases = Vec::from(of_jobs);
+    cases.push((&quote, format!(r#"{{"job":{}}}"#, job("quorum", 300)), "invalid-job", "/quorum".to_owned()));
+    cases.push((&list, r#"{"limit":-1}"#.to_owned(), "invalid-request", "/limit".to_owned()));
+    for (letter, body, code, pointer) in &cases {
+        for letter in in_both(letter, body) {
+            let problem = problem(&world.send(&letter).await);
+            let [mistake] = &problem.errors[..] else { panic!("{problem:?}") };
+            assert_eq!((problem.code.as_str(), problem.status, &mistake.pointer), (*code, 422, pointer), "{body}");
+        }
+    }
+    assert_eq!(world.parked().await, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,6 +110,23 @@ async fn a_part_that_comes_again_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_that_is_delivered_again_leaves_what_was_sent_anew() {
+    let world = World::new();
+    let digest = world.upload("acme", b"bytes").await;
+    let delete = world.letter("acme", &DeleteBlob { digest });
+    let first = world.send(&delete).await;
+    world.relay().await;
+    world.upload("acme", b"bytes").await;
+    let again = world.send(&delete).await;
+    let deleted = BlobDeleted { digest, freed_bytes: 5 };
+    assert_eq!((one::<BlobDeleted>(&first), one::<BlobDeleted>(&again)), (deleted.clone(), deleted));
+    assert_eq!(first[0].id, again[0].id);
+    assert!(world.has_blob(digest).await);
+    world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest }).await;
+    assert!(!world.has_blob(digest).await, "a new one has its effect");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_was_left_a_week_ago_is_dropped() {
     let world = World::new();
     let days = |days: u64| Micros(world.now().0 - i64::try_from(Duration::from_hours(24 * days).as_micros()).unwrap());

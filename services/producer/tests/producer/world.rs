@@ -24,7 +24,7 @@ use protocol::{CustomerName, Digest, Format, JobId, Message, MeterId, Micros, Po
 use rules::pricing::RateCard;
 use service::{Metrics, Readiness, Scope};
 use testkit::MemoryStore;
-use testkit::simulator::SkewedClock;
+use testkit::simulator::{Database, Dice, Ether, Pulse, SkewedClock, Trace};
 use tokio::time::{Instant, sleep};
 
 /// How long the world may take to do anything: time is at rest, so it passes at once.
@@ -42,6 +42,8 @@ pub(crate) const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba9
 pub(crate) struct World {
     pub(crate) broker: MemoryBroker,
     pub(crate) store: MemoryStore,
+    /// How slow the producer's connection to the store is: not at all, until a test says otherwise.
+    pub(crate) ether: Arc<Ether>,
     pub(crate) clock: Arc<SkewedClock>,
     pub(crate) metrics: ProducerMetrics,
     pub(crate) settings: ProducerSettings,
@@ -78,6 +80,7 @@ impl World {
         let world = Self {
             broker: MemoryBroker::with_topology(&Topology::grid(&[(pool(), 2)], 1)),
             store: MemoryStore::new(clock.clone()),
+            ether: Ether::new(Dice::new(1), Trace::new(false)),
             clock,
             metrics: ProducerMetrics::new(&metrics).unwrap(),
             settings: ProducerSettings {
@@ -103,7 +106,7 @@ impl World {
         Producer {
             name: "producer-1".to_owned(),
             broker: Arc::new(self.broker.clone()),
-            store: Arc::new(self.store.clone()),
+            store: Arc::new(Database::new(Arc::new(self.store.clone()), Arc::clone(&self.ether), Pulse::default(), None)),
             publish: Arc::new(Compiler),
             generation: "1".to_owned(),
             clock: self.clock.clone(),

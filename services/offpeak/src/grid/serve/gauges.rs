@@ -181,7 +181,7 @@ impl Seen {
 
 /// The gauges stay as they were; that the database is away is told by its own gauge.
 fn stale(error: &StoreError) {
-    tracing::debug!("the store's gauges were not brought up to date: {error}");
+    tracing::debug!("the store's gauges were not brought up to date: {}", service::told(error));
 }
 
 /// Waits until the next look; `None` once stopped.

@@ -110,20 +110,10 @@ impl Process {
         let ended = signals::run(&scope, signals, grace).await;
         match &ended {
             Ok(_) => tracing::info!("offpeak {name} has ended well"),
-            Err(error) => tracing::error!("offpeak {name} ends: {}", source_of(error)),
+            Err(error) => tracing::error!("offpeak {name} ends: {}", service::told(error)),
         }
         Ok(signals::exit_code(&ended))
     }
-}
-
-fn source_of(error: &service::ScopeError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 async fn serve_admin(address: SocketAddr, admin: Admin, scope: &Scope) -> Result<()> {
