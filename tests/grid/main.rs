@@ -1,6 +1,7 @@
 //! The whole grid, as a user meets it: the command, its services as processes, real RabbitMQ and PostgreSQL.
 
 mod bad_input;
+mod bench;
 mod combinations;
 mod dead;
 mod doctor;

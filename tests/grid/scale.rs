@@ -1,6 +1,6 @@
 //! A job of ten million items: accepted at once, cut as it is computed, in flat memory.
 
-use crate::offpeak::{job, module, offpeak, start, tiny_app, wait_for};
+use crate::offpeak::{Running, Services, job, module, offpeak, start, tiny_app, wait_for};
 
 /// What the whole grid in one process may take; it took 68 MB when this was written.
 const MEMORY: u64 = 400 << 20;
@@ -23,6 +23,34 @@ fn ten_million_items_take_no_memory() {
     assert_eq!(done.json()["items_succeeded"].as_u64(), Some(10_000_000));
     assert!(peak > 0 && peak < MEMORY, "peak memory {peak}");
     println!("ten million items: peak memory {} MB", peak >> 20);
+}
+
+#[test]
+fn ten_million_items_leave_services_and_queues_small() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "nothing", &tiny_app(""));
+    let file = job(folder.path(), "large", &app, "[input]\nrange = [0, 10000000]\n").display().to_string();
+    let services = Services::new(folder.path(), "large");
+    let running = ["producer", "aggregator", "worker"].map(|kind| services.start(kind, &[]));
+    running.iter().for_each(Running::ready);
+    let submitted = services.offpeak(&["submit", &file]);
+    assert_eq!(submitted.code, Some(0), "{submitted:?}");
+    let ended = || {
+        let jobs = services.offpeak(&["status", "--json"]).stdout;
+        let jobs: serde_json::Value = serde_json::from_str(&jobs).unwrap_or_default();
+        let succeeded = jobs.pointer("/jobs/0/items_succeeded").or(jobs.pointer("/0/items_succeeded"));
+        (succeeded.and_then(serde_json::Value::as_u64) == Some(10_000_000)).then_some(())
+    };
+    wait_for(ended).expect("it ends");
+    for (service, name) in running.iter().zip(["producer", "aggregator", "worker"]) {
+        let peak = service.memory("VmHWM:").expect("a peak");
+        println!("ten million items: peak memory of the {name} {} MB", peak >> 20);
+        assert!(peak < MEMORY, "peak memory of the {name} {peak}");
+        // The producer looks at the lanes each time that it fills them, and counts one that is beyond its window.
+        let metrics = service.get("/metrics");
+        let broken = metrics.lines().filter(|line| line.starts_with("offpeak_invariants_broken_total{"));
+        assert!(broken.clone().all(|line| line.ends_with(" 0")), "{:?}", broken.collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ As a program it writes what is derived from other files, to be looked at with gi
 
 - the golden manifests in tests/python/golden/chart
 - the table of values in charts/offpeak/README.md, from the comments of values.yaml
-- the chart's copies of RabbitMQ's definitions, Prometheus' rules and Grafana's dashboards, from deploy/
+- the chart's copies of RabbitMQ's definitions and configuration, Prometheus' rules and Grafana's dashboards, from deploy/
 """
 
 import difflib
@@ -170,6 +170,7 @@ def copies():
     """The originals in deploy/ whose copies the chart carries, by the copy's path in the chart."""
     deploy = ROOT / "deploy"
     found = {f"files/rabbitmq/{path.name}": path for path in deploy.glob("rabbitmq/definitions-*.json")}
+    found["files/rabbitmq/rabbitmq.conf"] = deploy / "rabbitmq" / "rabbitmq.conf"
     found |= {f"files/dashboards/{path.name}": path for path in deploy.glob("grafana/*.json")}
     for path in deploy.glob("prometheus/*.y*ml"):
         # Configurations and unit tests of rules lie there, too.

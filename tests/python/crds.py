@@ -1,7 +1,7 @@
 """The shape of the custom resources that the chart renders: only the fields it uses, anything else is refused.
 
-Written by hand after the definitions of RabbitMQ's messaging topology operator (rabbitmq.com/v1beta1), Prometheus' operator
-(monitoring.coreos.com/v1) and KEDA (keda.sh/v1alpha1).
+Written by hand after the definitions of RabbitMQ's cluster and messaging topology operators (rabbitmq.com/v1beta1), Prometheus'
+operator (monitoring.coreos.com/v1) and KEDA (keda.sh/v1alpha1).
 """
 
 TEXT = {"type": "string", "minLength": 1}
@@ -43,6 +43,37 @@ def rabbitmq(kind, required, **properties):
     return resource("rabbitmq.com/v1beta1", kind, spec)
 
 
+QUANTITY = {"type": "string", "pattern": "^[0-9]+(m|[KMGT]i?)?$"}
+RESOURCES = record(("requests", "limits"), **{
+    name: {"type": "object", "additionalProperties": QUANTITY} for name in ("requests", "limits")
+})
+TOLERATION = record(
+    (), key=TEXT, operator={"enum": ["Exists", "Equal"]}, value=TEXT, effect={"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]},
+)
+SECCOMP = record(("type",), type={"enum": ["RuntimeDefault", "Localhost"]})
+HARDENED = listed(record(("name",), name={"enum": ["setup-container", "rabbitmq"]}, securityContext=record(
+    (), allowPrivilegeEscalation=FLAG, capabilities=record((), drop=listed(TEXT)), runAsNonRoot=FLAG, seccompProfile=SECCOMP,
+)))
+# The operator's pod is patched with it. Its containers are required, as in every pod's spec.
+POD_PATCH = record(
+    ("containers",), enableServiceLinks=FLAG, securityContext=record((), runAsNonRoot=FLAG, seccompProfile=SECCOMP),
+    initContainers=HARDENED, containers=HARDENED,
+    topologySpreadConstraints=listed(record(
+        ("maxSkew", "topologyKey", "whenUnsatisfiable"), maxSkew=NUMBER, topologyKey=TEXT,
+        whenUnsatisfiable={"enum": ["ScheduleAnyway", "DoNotSchedule"]}, labelSelector=record((), matchLabels=LABELS),
+    )),
+)
+RABBITMQ_CLUSTER = record(
+    (),
+    replicas=NUMBER, image=TEXT, imagePullSecrets=listed(record(("name",), name=TEXT)),
+    persistence=record((), storage=QUANTITY, storageClassName=TEXT), resources=RESOURCES, tls=record((), secretName=TEXT),
+    affinity=record((), nodeAffinity=ANY, podAffinity=ANY, podAntiAffinity=ANY), tolerations=listed(TOLERATION),
+    # The cluster operator takes longer texts from 2.10 on.
+    rabbitmq=record((), additionalPlugins=listed({"type": "string", "pattern": r"^\w+$"}),
+                    additionalConfig={"type": "string", "maxLength": 2000}),
+    override=record((), statefulSet=record((), spec=record((), template=record((), spec=POD_PATCH)))),
+)
+
 SELECTOR = record(
     (),
     matchLabels=LABELS,
@@ -68,6 +99,7 @@ SCALING = record(
 )
 
 SCHEMAS = dict([
+    resource("rabbitmq.com/v1beta1", "RabbitmqCluster", RABBITMQ_CLUSTER),
     rabbitmq(
         "Vhost", ("name",), name=TEXT, deletionPolicy={"enum": ["delete", "retain"]},
         limits=record((), connections=NUMBER, queues=NUMBER),

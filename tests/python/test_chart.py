@@ -22,6 +22,13 @@ YAMLLINT = "{extends: default, rules: {line-length: {max: 140}, document-start: 
 FREE = {"affinity", "podSecurityContext", "containerSecurityContext", "cacheVolume", "scaleUp", "scaleDown", "global",
         "permissions"}
 
+
+def with_cluster(reference=None, broker=None, **cluster):
+    """Values that have the cluster operator make the broker."""
+    operator = {"clusterReference": {"name": "r"} if reference is None else reference, "cluster": {"create": True} | cluster}
+    return {"rabbitmqOperator": operator, "broker": chart.SECRETS["broker"] | (broker or {})}
+
+
 # What each of these says when it is refused.
 REFUSED = {
     "a typo at the top": ({"producr": {}}, "producr"),
@@ -69,6 +76,28 @@ REFUSED = {
         {"rabbitmqOperator": {"clusterReference": {"name": "r"}, "users": {"enabled": True}}}, "needs broker.host"),
     "a cluster in two ways": (
         {"rabbitmqOperator": {"clusterReference": {"name": "r", "connectionSecret": {"name": "s"}}}}, "clusterReference"),
+    "a broker's typo": ({"rabbitmqOperator": {"cluster": {"replica": 3}}}, "replica"),
+    "a broker's typo below": ({"rabbitmqOperator": {"cluster": {"persistence": {"size": "10Gi"}}}}, "size"),
+    "brokers of which no majority is left": ({"rabbitmqOperator": {"cluster": {"replicas": 2}}}, "rabbitmqOperator/cluster/replicas"),
+    "no brokers": ({"rabbitmqOperator": {"cluster": {"replicas": 0}}}, "rabbitmqOperator/cluster/replicas"),
+    "a volume that is none": (
+        {"rabbitmqOperator": {"cluster": {"persistence": {"storage": "10 GB"}}}}, "rabbitmqOperator/cluster/persistence/storage"),
+    "a cluster without a name": (with_cluster(reference={}), "cluster.create needs rabbitmqOperator.clusterReference.name"),
+    "a cluster by a connection": (
+        with_cluster(reference={"connectionSecret": {"name": "s"}}),
+        "cluster.create needs rabbitmqOperator.clusterReference.name"),
+    "a cluster elsewhere": (
+        with_cluster(reference={"name": "r", "namespace": "brokers"}), "clusterReference.namespace is brokers"),
+    "a cluster whose Service would find the grid's pods": (
+        with_cluster(reference={"name": "offpeak"}), "the operator's Service selects by app.kubernetes.io/name"),
+    "a cluster's name that is none of a Service": (with_cluster(reference={"name": "3.rabbits"}), "a letter first"),
+    "a cluster's name that leaves no room": (with_cluster(reference={"name": "r" * 46}), "1 to 45"),
+    "a cluster without a certificate": (
+        with_cluster(broker={"host": "r", "tls": True}), "rabbitmqOperator.cluster.tls.secretName"),
+    "a consumer timeout of one's own": (
+        with_cluster(additionalConfig="heartbeat = 20\nconsumer_timeout=5"), "which follows from maxUnitSeconds"),
+    "a volume that is as good as full": (
+        with_cluster(persistence={"storage": "9Gi"}), "storage is 9Gi: publishers wait when less than 5GB is free"),
     "a test in a pool that is none": ({"test": {"pool": "moon"}}, "test.pool is moon"),
     "two bundles": ({"caBundle": {"existingSecret": "a", "existingConfigMap": "b"}}, "take one of them"),
     "a digest that is none": ({"image": {"digest": "latest"}}, "digest"),
@@ -219,7 +248,7 @@ class TheChart(unittest.TestCase):
 
     def test_its_copies_are_those_of_deploy(self):
         wanted = chart.copies()
-        self.assertIn("files/rabbitmq/definitions-3.12.json", wanted)
+        self.assertLessEqual({"files/rabbitmq/definitions-3.12.json", "files/rabbitmq/rabbitmq.conf"}, wanted.keys())
         self.assertEqual(chart.carried(), wanted.keys(), "chart.py renew copies them")
         for copied, original in wanted.items():
             self.assertEqual((chart.CHART / copied).read_bytes(), original.read_bytes(), copied)

@@ -175,7 +175,7 @@ async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTre
         .all_many(
             "WITH k (job, unit) AS (VALUES",
             units.into_iter().map(|unit| values![job, unit]).collect(),
-            ") SELECT r.unit, r.replica, r.lane, CASE WHEN r.state = 'computed' THEN 0 ELSE 1 END FROM k CROSS JOIN replicas r
+            ") SELECT r.unit, r.replica, r.lane, CAST(CASE WHEN r.state = 'computed' THEN 0 ELSE 1 END AS BIGINT) FROM k CROSS JOIN replicas r
             WHERE r.job = k.job AND r.unit = k.unit AND r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
         )
         .await?;

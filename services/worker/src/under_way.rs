@@ -34,3 +34,26 @@ impl UnderWay {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::UnitKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_further_delivery_waits_for_the_answer_and_then_all_is_forgotten() {
+        let under_way = UnderWay::default();
+        let replica = UnitKey { job: "01890000-0000-7000-8000-000000000001".parse().unwrap(), unit: 1 }.replica(0);
+        let (first, second) = (under_way.enter(replica), under_way.enter(replica));
+        {
+            let mut computing = first.lock().await;
+            assert!(second.try_lock().is_err(), "it is being answered");
+            *computing = true;
+        }
+        under_way.leave(replica, first);
+        assert!(*second.lock().await, "the answer is known to who has waited");
+        under_way.leave(replica, second);
+        assert!(!*under_way.enter(replica).lock().await, "and to nobody else");
+    }
+}
