@@ -28,7 +28,7 @@ pub struct Work {
 
 /// A contiguous slice of a stage's items; an outcome carries that of its unit back, so that it can never be taken for one of
 /// other items that were given the same number after the store was restored from a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slice {
     /// The stage.
     pub stage: u8,

@@ -65,12 +65,20 @@ impl Stock {
 #[derive(Debug, Clone, Default)]
 pub struct Lanes {
     rooms: Vec<(u16, u32)>,
+    /// How many consumers each has, where that is known.
+    workers: Vec<(u16, u32)>,
 }
 
 impl Lanes {
     /// Of each lane with consumers, its number and its room.
     pub fn new(rooms: Vec<(u16, u32)>) -> Self {
-        Self { rooms }
+        Self { rooms, workers: Vec::new() }
+    }
+
+    /// The same lanes with how many consumers each has; one, where it is not told.
+    #[must_use]
+    pub fn served_by(self, workers: Vec<(u16, u32)>) -> Self {
+        Self { workers, ..self }
     }
 
     /// How many lanes have consumers.
@@ -84,9 +92,19 @@ impl Lanes {
     }
 
     /// The lanes that a further replica of a unit is not placed on: those `taken` by its others. Where no other lane has
-    /// consumers, only those on which one is still `computing`: a lane may have many hosts, and the same one may err but once.
-    pub fn avoided<'a>(&self, taken: &'a [u16], computing: &'a [u16]) -> &'a [u16] {
-        if self.rooms.iter().all(|(lane, _)| taken.contains(lane)) { computing } else { taken }
+    /// consumers, it may go to one with more consumers than have answered there and none still `computing`.
+    pub fn avoided(&self, taken: &[u16], computing: &[u16]) -> Vec<u16> {
+        if self.rooms.iter().any(|(lane, _)| !taken.contains(lane)) {
+            return taken.to_vec();
+        }
+        let answers = |lane: u16| taken.iter().filter(|other| **other == lane).count();
+        let all_answered = |lane: u16| usize::try_from(self.consumers(lane)).unwrap_or(usize::MAX) <= answers(lane);
+        let lanes = self.rooms.iter().map(|(lane, _)| *lane);
+        lanes.filter(|lane| computing.contains(lane) || all_answered(*lane)).collect()
+    }
+
+    fn consumers(&self, lane: u16) -> u32 {
+        self.workers.iter().find(|(known, _)| *known == lane).map_or(1, |(_, workers)| *workers)
     }
 
     /// Whether `replicas` of one unit can be placed now, each on a lane of its own and none on one of `taken`.
@@ -152,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_further_replica_goes_to_a_used_lane_if_there_is_no_other() {
-        let mut lanes = Lanes::new(vec![(0, 1), (1, 0), (2, 3)]);
+    fn a_further_replica_goes_to_a_used_lane_with_further_workers_if_there_is_no_other_lane() {
+        let lanes = Lanes::new(vec![(0, 1), (1, 0), (2, 3)]).served_by(vec![(0, 2), (1, 1), (2, 9)]);
         assert_eq!(lanes.avoided(&[0, 2], &[2]), [0, 2], "lane 1 will have room");
-        assert_eq!(lanes.avoided(&[0, 1, 2], &[2]), [2]);
-        let avoided = lanes.avoided(&[0, 1, 2], &[2]).to_vec();
-        assert_eq!(lanes.place(1, &avoided), Some(vec![0]));
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[2]), [1, 2], "the one worker of lane 1 has answered");
+        assert_eq!(lanes.avoided(&[0, 0, 1, 2], &[]), [0, 1]);
         assert!(lanes.is_live(1) && !lanes.is_live(3));
+        assert_eq!(Lanes::new(vec![(0, 1)]).avoided(&[0], &[]), [0], "a worker alone answers once");
     }
 
     /// A lane from which `taken` units are taken in each round; the level it comes to, and in how many rounds it ran dry.

@@ -1,5 +1,3 @@
--- Which messages had their effect, and which rows of a long job are still open.
-
 -- What customers' messages did that is done once: one that is delivered again does nothing. Forgotten after a week.
 CREATE TABLE handled (
     customer TEXT NOT NULL,
@@ -12,7 +10,3 @@ CREATE TABLE handled (
     PRIMARY KEY (customer, message_id, act)
 ) {CLUSTERED};
 CREATE INDEX handled_by_time ON handled (handled_at);
-
--- A job's end closes what is open of it without reading all of its rows. Due and sent replicas have indices already.
-CREATE INDEX units_open ON units (job, first_item) WHERE state = 'open';
-CREATE INDEX replicas_lost ON replicas (job, not_before) WHERE state = 'lost';

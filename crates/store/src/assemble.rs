@@ -29,6 +29,10 @@ impl SqlStore {
     ) -> Result<Option<bool>, Fault> {
         let mut tx = self.write().await?;
         let found = facts::jobs(&mut tx, &self.specs, &BTreeSet::from([job])).await?;
+        if found.is_empty() && tx.first("SELECT id FROM jobs WHERE id = $1 AND state = 'running'", values![job]).await?.is_some()
+        {
+            return Err(Fault::data(format!("the specification of job {job} cannot be read")));
+        }
         let Some((facts, tally)) = found.into_iter().next().filter(|(facts, _)| facts.state == JobState::Running) else {
             return Ok(None);
         };

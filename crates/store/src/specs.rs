@@ -156,12 +156,14 @@ fn weight(bytes: usize) -> usize {
     bytes.saturating_add(VALUE_BYTES.saturating_mul(bytes.min(MAX_VALUES)))
 }
 
-/// Ordinary jobs, and of the others a group that may be held together: the first ones, but in another turn the next, so that
-/// those which wait for workers keep no other waiting for ever. One job at least.
+/// Ordinary jobs, and of the others a group that may be held together: the first ones, but in every other turn a next one, so
+/// that those which wait for workers keep no other waiting for ever. One job at least.
 fn fitting(jobs: Vec<JobId>, weights: &BTreeMap<JobId, usize>, turn: usize) -> (Vec<JobId>, BTreeSet<JobId>) {
     let heavy = jobs.iter().filter_map(|job| Some((*job, weights.get(job).copied().filter(|weight| *weight > ORDINARY)?)));
     let groups = groups(heavy, MAX_CLAIMED);
-    let taken = turn.checked_rem(groups.len()).unwrap_or(0);
+    // Every other turn is of the first, which are the most urgent; the turns between go round the rest.
+    let rest = groups.len().saturating_sub(1);
+    let taken = if turn.is_multiple_of(2) { 0 } else { (turn / 2).checked_rem(rest).map_or(0, |group| 1 + group) };
     let others = groups.into_iter().enumerate().filter(|(group, _)| *group != taken);
     let put_off: BTreeSet<JobId> = others.flat_map(|(_, group)| group).collect();
     (jobs.into_iter().filter(|job| !put_off.contains(job)).collect(), put_off)
@@ -232,7 +234,7 @@ mod tests {
         let weights = ordinary.iter().map(|job| (*job, weight(6_000))).chain(weights).collect();
         let all: Vec<JobId> = heavy.iter().chain(&ordinary).copied().collect();
         let mut claimed = BTreeSet::new();
-        for turn in 0..30 {
+        for turn in 0..60 {
             let (taken, put_off) = fitting(all.clone(), &weights, turn);
             assert!(ordinary.iter().all(|job| taken.contains(job)), "turn {turn}");
             assert_eq!((taken.len(), put_off.len()), (102, 58), "turn {turn}");

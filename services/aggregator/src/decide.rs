@@ -142,7 +142,8 @@ impl Decision {
 
     /// How long it was computed. That is the worker's word, by which others' units are sized: no more than passed since it was due.
     fn compute_us(&self, arrived: &Arrived, due: Option<&Micros>) -> u64 {
-        let passed = due.map_or(LONGEST, |due| self.now.since(*due).saturating_add(MAX_SKEW));
+        let known = due.filter(|due| **due <= self.now);
+        let passed = known.map_or(LONGEST, |due| self.now.since(*due).saturating_add(MAX_SKEW));
         arrived.compute_us.min(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
     }
 

@@ -109,10 +109,11 @@ pub(crate) async fn run(
             }
         }
         for (tags, arrivals) in in_bounds(arrivals) {
-            match settle(&aggregator, arrivals, &touched, &stopping).await {
-                Some(verdict) => verdicts.extend(tags.into_iter().map(|tag| (tag, verdict))),
-                None => break 'serving,
-            }
+            let Some(verdict) = settle(&aggregator, arrivals, &touched, &stopping).await else {
+                consumer.settle(&verdicts).await?;
+                break 'serving;
+            };
+            verdicts.extend(tags.into_iter().map(|tag| (tag, verdict)));
         }
         consumer.settle(&verdicts).await?;
     }

@@ -178,7 +178,7 @@ impl Dispatcher {
         stocks: &mut BTreeMap<u16, Stock>,
     ) -> Result<Lanes, DispatchError> {
         let lanes = self.producer.settings.pools.get(pool).map_or(0, |settings| settings.lanes);
-        let mut rooms = Vec::with_capacity(usize::from(lanes));
+        let (mut rooms, mut served) = (Vec::with_capacity(usize::from(lanes)), Vec::with_capacity(usize::from(lanes)));
         for LaneDepth { lane, ready, workers } in pool::lanes(&self.producer, pool).await? {
             if !invariants::depth_holds(ready, lanes) {
                 let (key, queue) = (Invariant::Depth.key(), address::work_queue(pool, lane));
@@ -186,11 +186,12 @@ impl Dispatcher {
                 self.producer.metrics.invariants_broken.with_label_values(&[key]).inc();
             }
             if workers > 0 {
+                served.push((lane, workers));
                 let window = lanes::window(workers, mean_unit_ms);
                 rooms.push((lane, stocks.entry(lane).or_default().room(workers, ready, window)));
             }
         }
-        Ok(Lanes::new(rooms))
+        Ok(Lanes::new(rooms).served_by(served))
     }
 
     async fn send(&self, pool: &PoolName, lot: Lot, mean_unit_ms: Option<u64>) -> Result<bool, DispatchError> {

@@ -19,8 +19,10 @@ const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 const BATCH: u32 = 100;
 /// Keys of messages forgotten in one transaction.
 const BATCH_HANDLED: u32 = 1_000;
-/// Batches of each in one look: the rest waits for the next.
+/// Batches in one look: the rest waits for the next.
 const BATCHES: u32 = 100;
+/// Likewise of keys: more of them than a customer's rate lets through.
+const BATCHES_HANDLED: u32 = 1_000;
 
 /// Runs until stopped.
 pub(crate) async fn run(producer: Producer, stopping: CancellationToken) -> Result<(), TaskError> {
@@ -47,7 +49,7 @@ async fn uploads(producer: &Producer, before: Micros) {
 }
 
 async fn handled(producer: &Producer, before: Micros) {
-    for _ in 0..BATCHES {
+    for _ in 0..BATCHES_HANDLED {
         match producer.store.forget_handled(before, BATCH_HANDLED).await {
             Ok(0) => return,
             Ok(forgotten) => tracing::debug!("{forgotten} messages were handled a week ago: their keys are forgotten"),

@@ -55,7 +55,7 @@ impl Runner {
             return None;
         }
         let cost_us = if let Some(due) = self.due.front() {
-            let placed = assigned(due, lanes).is_some() || lanes.has_room(1, lanes.avoided(&due.taken, &due.computing));
+            let placed = assigned(due, lanes).is_some() || lanes.has_room(1, &lanes.avoided(&due.taken, &due.computing));
             placed.then(|| sizing::charge_us(due.end - due.first, &self.measured, pool))?
         } else {
             let range = split::next_range(self.job.cursor.item, self.job.stage_items, self.next_size())?;
@@ -154,7 +154,8 @@ impl Lot {
             lanes.take(lane);
             lane
         } else {
-            let Some(placed) = lanes.place(1, lanes.avoided(&due.taken, &due.computing)) else { return Ok(()) };
+            let avoided = lanes.avoided(&due.taken, &due.computing);
+            let Some(placed) = lanes.place(1, &avoided) else { return Ok(()) };
             let lane = placed[0];
             self.step.assignments.push(Assignment { key: due.key, lane });
             lane

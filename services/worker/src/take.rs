@@ -147,9 +147,10 @@ impl Bench {
             Ok(work) => work,
             Err(error) => return self.park(delivery, &format!("unit cannot be decoded: {error}")).await,
         };
-        let answered = self.under_way.enter(work.replica);
+        let key = (work.replica, work.slice);
+        let answered = self.under_way.enter(key);
         let verdict = self.answer(delivery, &work, &answered).await;
-        self.under_way.leave(work.replica, answered);
+        self.under_way.leave(key, answered);
         verdict
     }
 

@@ -49,7 +49,8 @@ async fn others_go_on(store: SqlStore, url: &str) {
     };
     world.store.settle(&mixed, Box::new(decide)).await.unwrap();
     assert_eq!(world.store.job(good[0]).await.unwrap().unwrap().units.valid, 1);
-    assert!(world.assemble(bad, 10, StageStep::Stay).await.1.is_none(), "it neither goes on nor ends");
+    let assembled = world.store.assemble(bad, 10, Box::new(|_| unreachable!("it neither goes on nor ends"))).await;
+    assert!(matches!(assembled, Err(StoreError::Corrupt { .. })), "{assembled:?}");
     assert!(world.assemble(good[0], 10, StageStep::Stay).await.1.is_some());
 }
 
