@@ -1,5 +1,6 @@
 //! One server process that never outlives the test process, whichever way that ends.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead, BufReader, Write};
@@ -26,6 +27,9 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// How many ports are tried; more are never taken in a row.
 const PORT_TRIES: usize = 100;
+
+/// Ports that this process was given.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Makes folder names of one process differ.
 static NEXT_SCRATCH: AtomicU32 = AtomicU32::new(0);
@@ -179,7 +183,8 @@ pub(super) fn scratch(name: &str) -> Result<PathBuf, String> {
     Err(format!("{} is full of old scratch folders", base.display()))
 }
 
-/// A TCP port of loopback that was free a moment ago.
+/// A TCP port of loopback that was free a moment ago, and that this process was not given before: a server asks for several, and
+/// opens them later.
 pub(super) fn free_port() -> Result<u16, String> {
     let mut problem = String::new();
     for _ in 0..PORT_TRIES {
@@ -187,7 +192,8 @@ pub(super) fn free_port() -> Result<u16, String> {
         let chance = u16::try_from(RandomState::new().hash_one(()) >> 48).unwrap_or_default();
         let port = PORTS.start + chance % (PORTS.end - PORTS.start);
         match std::net::TcpListener::bind(("127.0.0.1", port)) {
-            Ok(_free) => return Ok(port),
+            Ok(_free) if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) => return Ok(port),
+            Ok(_given_meanwhile) => {}
             Err(error) => problem = format!("{port}: {error}"),
         }
     }
