@@ -63,14 +63,14 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a lost replica of an earlier run with a real broker may take of a round.
 const MAX_EXPIRED: u32 = 1_000_000;
 /// More lanes than this prove nothing: they exist so that replicas of a unit go to different workers.
-const MAX_LANES: usize = 16;
+const MAX_RUN_LANES: usize = 16;
 
 impl Grid {
     /// Starts producer, workers and aggregator.
     pub async fn start(options: Options) -> Result<Self> {
         let settings: Settings = service::settings::load(DEFAULTS, None, std::iter::empty())?;
         let (computing, settling) = (Scope::new(), Scope::new());
-        let lanes = u16::try_from(options.workers.clamp(1, MAX_LANES))?;
+        let lanes = u16::try_from(options.workers.clamp(1, MAX_RUN_LANES))?;
         let shards = settings.grid.shards;
         let topology = open::topology([(&options.pool, lanes)], shards);
 
