@@ -35,6 +35,33 @@ fn an_endless_loop_ends_by_its_fuel_and_an_oversized_output_by_its_limit() {
 }
 
 #[test]
+fn a_job_ends_by_its_budget_and_keeps_what_was_computed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = module(folder.path(), "tiny", &tiny_app(""));
+    let run = |name: &str, budget: u64| {
+        let limits = "[input]\nrange = [0, 500]\n[limits]\nfuel_per_item = 1000\n[unit]\nmax_items = 7\n";
+        let file = job(folder.path(), name, &app, &format!("budget_fuel = {budget}\n{limits}"));
+        offpeak(folder.path(), ["run".as_ref(), file.as_os_str(), "--json".as_ref(), "--out".as_ref(), name.as_ref()])
+    };
+    let whole = run("whole", 1_000_000);
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+    let number = |summary: &serde_json::Value, name: &str| summary[name].as_u64().expect("a number");
+    let fuel = |summary: &serde_json::Value| summary["fuel"].as_str().and_then(|fuel| fuel.parse::<u64>().ok()).expect("fuel");
+    let each = fuel(&whole.json()) / 500;
+    // As much as half of the items take, and it is not to be passed though all of it may be reserved at once.
+    let budget = (each * 250).max(1_000);
+    let done = run("half", budget);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let summary = done.json();
+    assert_eq!(summary["state"], "exhausted", "{summary}");
+    let (spent, done_items) = (fuel(&summary), number(&summary, "items_succeeded"));
+    assert!(spent <= budget && spent + 1_000 > budget && spent == done_items * each, "{summary} of {budget}, {each} each");
+    assert_eq!(number(&summary, "items_cancelled") + done_items, 500);
+    let refused = run("less", 999);
+    assert!(refused.code == Some(2) && refused.stderr.contains("budget_fuel") && refused.stderr.contains(":2:"), "{refused:?}");
+}
+
+#[test]
 fn every_mistake_of_a_job_file_is_told_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("wrong.toml");

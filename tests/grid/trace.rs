@@ -41,6 +41,7 @@ fn spec(app: &[u8]) -> JobSpec {
         quorum: 1,
         priority: 0,
         deadline_s: None,
+        budget_fuel: None,
         max_failures: 3,
         limits: Limits::default(),
         unit: UnitSizing { target_ms: 1_000, max_items: 1 },

@@ -480,7 +480,7 @@ class Problems(Case):
 
     def test_every_code_is_provoked(self):
         codes = documented_codes()
-        self.assertGreaterEqual(len(codes), 19)
+        self.assertGreaterEqual(len(codes), 20)
         for code, status in codes.items():
             for form in FORMS:
                 with self.subTest(code, form=form):
@@ -572,6 +572,17 @@ class Problems(Case):
         acme.completed(job)
         acme.get("job.release", {"job": job.id})
         return self.told(acme, "job.fetch", {"job": job.id})
+
+    def already_handled(self, form):
+        acme = GRID.customer(form)
+        data, identity = secrets.token_bytes(10), dialogue.uuid7()
+        part = {"digest": digest(data), "size": 10, "offset": 0, "data": acme.bytes(data)}
+        self.assertTrue(acme.get("blob.put", part, message_id=identity)["whole"])
+        acme.get("blob.delete", {"digest": digest(data)})
+        problem = self.told(acme, "blob.put", part, message_id=identity)
+        self.assertEqual(acme.get("blob.list", {})["blobs"], [])
+        self.assertTrue(acme.get("blob.put", part)["whole"], "a new message sends it anew")
+        return problem
 
     def message_too_large(self, form):
         acme = GRID.customer(form, message_bytes=10_000)

@@ -159,15 +159,37 @@ impl Case<'_> {
                 ));
             }
             JobState::Completed => {}
+            JobState::Exhausted if !self.is_exhausted(completed) => {
+                wrong.push(format!(
+                    "I7: it ended by its budget after {} of {:?}",
+                    completed.usage.fuel, self.job.spec.budget_fuel
+                ));
+            }
+            JobState::Exhausted => self.certificate_cut_short(completed, &expected, wrong),
             JobState::Cancelled | JobState::Expired if may_end_early => {
-                let (items, digest) = self.cut_short(&expected);
-                if told.items != items || told.items_digest != digest {
-                    wrong.push(format!("I2: it was cut short with {told:?}, its units are {items:?} with {digest}"));
-                }
+                self.certificate_cut_short(completed, &expected, wrong);
             }
             JobState::Cancelled | JobState::Expired | JobState::Running => {
                 wrong.push(format!("it ended as {:?}", completed.state));
             }
+        }
+        if self.job.spec.budget_fuel.is_some_and(|budget| completed.usage.fuel > budget) {
+            wrong.push(format!("I7: {} fuel was metered of {:?}", completed.usage.fuel, self.job.spec.budget_fuel));
+        }
+    }
+
+    /// Whether the job's budget suffices for no further item.
+    fn is_exhausted(&self, completed: &Completed) -> bool {
+        let left = self.job.spec.budget_fuel.map(|budget| budget.get().saturating_sub(completed.usage.fuel.get()));
+        left.is_some_and(|left| left < self.job.spec.limits.fuel_per_item.get())
+    }
+
+    /// Of a job that was cut short its units tell what became of each item.
+    fn certificate_cut_short(&self, completed: &Completed, expected: &Expected, wrong: &mut Vec<String>) {
+        let told = &completed.certificate;
+        let (items, digest) = self.cut_short(expected);
+        if told.items != items || told.items_digest != digest {
+            wrong.push(format!("I2: it was cut short with {told:?}, its units are {items:?} with {digest}"));
         }
     }
 

@@ -118,6 +118,12 @@ fn a_grid_without_an_inbox_is_caught() {
 }
 
 #[test]
+fn a_grid_that_reserves_nothing_is_caught() {
+    let (_, error) = caught(Broken::NoReserve);
+    assert!(error.contains("I7") || error.contains("invariant budget"), "{error}");
+}
+
+#[test]
 fn a_grid_without_fencing_is_caught() {
     let (_, error) = caught(Broken::NoFencing);
     assert!(error.contains("I6") || error.contains("I9"), "{error}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::input::{self, Axis, Input};
 use protocol::job::{Delivery, JobSpec, Limits, UnitSizing};
-use protocol::{CustomerName, Digest, PoolName, Value};
+use protocol::{CustomerName, Digest, Fuel, PoolName, Value};
 use testkit::simulator::{App, Dice, Nature, Weather};
 
 /// Jobs come in during the first part of a run.
@@ -13,6 +13,10 @@ const SUBMISSIONS_MS: u64 = 20_000;
 const MAX_QUORUM: u64 = 3;
 /// Customers' habits come from dice of their own, so that seeds that failed once are still what they were.
 const HABITS: u64 = 0x6861_6269_7473;
+/// And so do budgets.
+const BUDGETS: u64 = 0x0062_7564_6765_7473;
+/// What an item of a job with a budget may take; a greedy host claims less than that for one.
+const FUEL_PER_ITEM: u64 = 2_600;
 /// So many lanes have honest hosts at least.
 const LANES: u16 = 3;
 
@@ -132,6 +136,10 @@ impl Plan {
         for job in &mut jobs {
             job.take_habits(&mut habits);
         }
+        let mut budgets = Dice::new(seed ^ BUDGETS);
+        for job in &mut jobs {
+            job.take_budget(&mut budgets);
+        }
         let sleeps = sleeps(&mut habits, &jobs);
         Self { seed, dice, producers, aggregators, lanes, shards, hosts, skew_ms, jobs, weather, sleeps, faults, calm_at }
     }
@@ -231,6 +239,7 @@ fn job(dice: &mut Dice, number: u64, customer: u64, quorum: u8) -> JobPlan {
         quorum,
         priority: i8::try_from(dice.between(0, 3)).expect("small"),
         deadline_s: (ends_early == 0).then(|| u32::try_from(dice.between(2, 200)).expect("small")),
+        budget_fuel: None,
         max_failures: u16::try_from(dice.between(0, 4)).expect("small"),
         limits: Limits::default(),
         unit: UnitSizing {
@@ -266,6 +275,18 @@ impl JobPlan {
             page: u32::try_from(dice.between(1, 20)).expect("small"),
             releases: dice.happens(300),
         };
+    }
+}
+
+impl JobPlan {
+    /// A budget that may or may not suffice.
+    fn take_budget(&mut self, dice: &mut Dice) {
+        let items = dice.between(1, 40);
+        if dice.happens(200) {
+            let fuel = |count| Fuel::new(count).ok();
+            self.spec.limits.fuel_per_item = fuel(FUEL_PER_ITEM).expect("fuel");
+            self.spec.budget_fuel = fuel(FUEL_PER_ITEM * items);
+        }
     }
 }
 

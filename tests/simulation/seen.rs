@@ -1,5 +1,7 @@
 //! What runs met of what customers do and suffer: seeds that are all in order say nothing of what none of them met.
 
+use protocol::job::JobState;
+
 use crate::customer::{Letters, Said};
 use crate::grid::Grid;
 
@@ -20,6 +22,8 @@ pub(crate) struct Seen {
     rested: u64,
     /// Jobs that went on.
     woken: u64,
+    /// Jobs that ended by their budget.
+    exhausted: u64,
 }
 
 impl Seen {
@@ -28,6 +32,7 @@ impl Seen {
         let mut seen = Self { refused: grid.aggregating.replies_refused.get(), ..Self::default() };
         for replies in letters.completed.values() {
             seen.withheld += u64::from(replies.iter().any(|(_, completed)| completed.withheld));
+            seen.exhausted += u64::from(replies.iter().any(|(_, completed)| completed.state == JobState::Exhausted));
         }
         for said in letters.answers.values() {
             match said {
@@ -51,12 +56,13 @@ impl Seen {
             gone: self.gone + other.gone,
             rested: self.rested + other.rested,
             woken: self.woken + other.woken,
+            exhausted: self.exhausted + other.exhausted,
         }
     }
 
     /// Whether all of it came up.
     pub(crate) fn is_all(self) -> bool {
-        let Self { refused, withheld, fetched, released, gone, rested, woken } = self;
-        [refused, withheld, fetched, released, gone, rested, woken].iter().all(|times| *times > 0)
+        let Self { refused, withheld, fetched, released, gone, rested, woken, exhausted } = self;
+        [refused, withheld, fetched, released, gone, rested, woken, exhausted].iter().all(|times| *times > 0)
     }
 }

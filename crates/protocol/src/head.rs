@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::input::Input;
-use crate::job::{self, Delivery, JobSpec, UnitSizing};
-use crate::{Digest, PoolName};
+use crate::job::{self, Delivery, JobSpec, Limits, UnitSizing};
+use crate::{Digest, Fuel, PoolName};
 
 /// What of a [`JobSpec`] is read where nothing of the job is computed. It is read from the same bytes, so every field that it
 /// has is there under the same name.
@@ -26,9 +26,15 @@ pub struct JobHead {
     /// Its place among its customer's jobs.
     #[serde(default)]
     pub priority: i8,
+    /// The most fuel that it may be metered.
+    #[serde(default)]
+    pub budget_fuel: Option<Fuel>,
     /// How many failed computations of one unit are tolerated.
     #[serde(default = "job::default_max_failures")]
     pub max_failures: u16,
+    /// What one item may use.
+    #[serde(default)]
+    pub limits: Limits,
     /// How large units become.
     #[serde(default)]
     pub unit: UnitSizing,
@@ -56,7 +62,9 @@ impl From<&JobSpec> for JobHead {
             pool: spec.pool.clone(),
             quorum: spec.quorum,
             priority: spec.priority,
+            budget_fuel: spec.budget_fuel,
             max_failures: spec.max_failures,
+            limits: spec.limits,
             unit: spec.unit,
             reduce: spec.reduce,
             delivery: spec.delivery,
@@ -139,7 +147,7 @@ mod tests {
             (Value::from(7), Value::Ext(-1, vec![0x93; 12])),
             (Value::from("c"), Value::from(u64::MAX)),
         ]);
-        let (limits, unit) = (job::Limits::default(), UnitSizing { target_ms: 5, max_items: 6 });
+        let (limits, unit) = (Limits { output_bytes: 7, ..Limits::default() }, UnitSizing { target_ms: 5, max_items: 6 });
         let pool = PoolName::new("open").unwrap();
         JobSpec {
             app: Digest([1; 32]),
@@ -150,6 +158,7 @@ mod tests {
             quorum: 2,
             priority: -3,
             deadline_s: Some(4),
+            budget_fuel: Some(Fuel::MAX),
             max_failures: 9,
             limits,
             unit,

@@ -34,6 +34,10 @@ pub struct JobSpec {
     #[serde(default)]
     #[schemars(range(min = 1, max = u32::MAX))]
     pub deadline_s: Option<u32>,
+    /// The most fuel that the whole job may be metered. What is under way counts as if each of its items took `fuel_per_item`,
+    /// so that it is never exceeded; what it does not suffice for is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_fuel: Option<Fuel>,
     /// How many failed computations of one unit are tolerated before its items are given up.
     #[serde(default = "default_max_failures")]
     pub max_failures: u16,
@@ -182,9 +186,14 @@ pub enum JobState {
     Cancelled,
     /// Ended by its deadline: the rest was cancelled.
     Expired,
+    /// Ended by its budget: the rest was cancelled.
+    Exhausted,
 }
 
 impl JobState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Completed, Self::Cancelled, Self::Expired, Self::Exhausted];
+
     /// The state as a word, in messages, tables, metrics and logs alike; the words stay.
     pub const fn word(self) -> &'static str {
         match self {
@@ -192,6 +201,7 @@ impl JobState {
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
+            Self::Exhausted => "exhausted",
         }
     }
 
@@ -199,7 +209,7 @@ impl JobState {
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Running => false,
-            Self::Completed | Self::Cancelled | Self::Expired => true,
+            Self::Completed | Self::Cancelled | Self::Expired | Self::Exhausted => true,
         }
     }
 }
@@ -258,7 +268,7 @@ mod tests {
 
     #[test]
     fn messages_say_a_state_by_its_word() {
-        for state in [JobState::Running, JobState::Completed, JobState::Cancelled, JobState::Expired] {
+        for state in JobState::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
         }
     }

@@ -73,6 +73,8 @@ pub enum Code {
     JobEnded,
     /// The outputs are no longer kept.
     ResultsGone,
+    /// The message had its effect, and what it brought was given up.
+    AlreadyHandled,
     /// The message is larger than the customer's may be.
     MessageTooLarge,
     /// The job has mistakes.
@@ -116,7 +118,7 @@ const fn about(status: u16, code: &'static str, title: &'static str, cause: &'st
 
 impl Code {
     /// Every code, in the order of their statuses.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Undecodable,
         Self::UnknownType,
         Self::BudgetSpent,
@@ -127,6 +129,7 @@ impl Code {
         Self::BlobInUse,
         Self::JobEnded,
         Self::ResultsGone,
+        Self::AlreadyHandled,
         Self::MessageTooLarge,
         Self::InvalidJob,
         Self::InvalidRequest,
@@ -211,6 +214,13 @@ impl Code {
                 "Results are no longer kept",
                 "You released the job's results, or their time is over.",
                 "Submit the job again under a new message_id.",
+            ),
+            Self::AlreadyHandled => about(
+                410,
+                "already-handled",
+                "Message was handled before",
+                "The message was handled before, and the blob that it brought was deleted since.",
+                "Send it under a new message_id if you want the blob again.",
             ),
             Self::MessageTooLarge => about(
                 413,

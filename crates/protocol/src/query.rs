@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::{Certificate, ItemCounts, JobState};
 use crate::money::Money;
 use crate::reply::UsageSummary;
-use crate::{JobId, Micros};
+use crate::{Fuel, JobId, Micros};
 
 /// A customer lets a job rest (`offpeak.job.pause.v1`): what is on its way is finished, nothing more is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +54,9 @@ pub struct JobStatus {
     pub units_failed: u64,
     /// What was metered so far.
     pub usage: UsageSummary,
+    /// The most fuel that the whole job may be metered, if it has such a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_fuel: Option<Fuel>,
     /// What that costs by the grid's prices, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,

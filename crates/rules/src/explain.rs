@@ -13,6 +13,8 @@ pub struct Situation {
     pub paused: bool,
     /// Seconds until its customer's budget begins anew, if it is spent.
     pub budget_spent_s: Option<u64>,
+    /// Whether its own budget is spent or reserved, so that nothing more is cut until some of what is under way is settled.
+    pub budget_full: bool,
     /// Jobs of the same customer and pool that come before it; `None` if they were not counted.
     pub ahead: Option<u64>,
     /// Items of the current stage not yet cut into units.
@@ -45,6 +47,8 @@ pub enum Reason {
         /// Seconds until the next month.
         seconds: u64,
     },
+    /// Its own budget suffices for nothing beyond what is under way.
+    BudgetReserved,
     /// No worker listens on the pool.
     NoWorkers,
     /// Fewer lanes have workers than hosts must agree.
@@ -87,7 +91,8 @@ pub enum Reason {
 impl Situation {
     /// Whether it has work that may be sent when its turn comes.
     pub fn waits(&self) -> bool {
-        !self.state.is_terminal() && !self.rests() && (self.uncut > 0 || self.due > 0)
+        let cuts = self.uncut > 0 && !self.budget_full;
+        !self.state.is_terminal() && !self.rests() && (cuts || self.due > 0)
     }
 
     /// Whether nothing of it is sent, however much room there is.
@@ -106,6 +111,9 @@ pub fn explain(situation: &Situation) -> Vec<Reason> {
         reasons.push(Reason::Paused);
     }
     reasons.extend(situation.budget_spent_s.map(|seconds| Reason::BudgetSpent { seconds }));
+    if situation.budget_full && situation.uncut > 0 {
+        reasons.push(Reason::BudgetReserved);
+    }
     match situation.live_lanes {
         Some(0) => reasons.push(Reason::NoWorkers),
         Some(live) if live < usize::from(situation.quorum) => {
@@ -152,6 +160,7 @@ impl Reason {
             Self::Ended(state) => state.word(),
             Self::Paused => "paused",
             Self::BudgetSpent { .. } => "budget-spent",
+            Self::BudgetReserved => "budget-reserved",
             Self::NoWorkers => "no-workers",
             Self::TooFewLanes { .. } => "too-few-lanes",
             Self::BackingOff { .. } => "backing-off",
@@ -170,10 +179,17 @@ impl fmt::Display for Reason {
             Self::Ended(JobState::Completed) => write!(f, "it has completed"),
             Self::Ended(JobState::Cancelled) => write!(f, "it was cancelled"),
             Self::Ended(JobState::Expired) => write!(f, "its deadline passed"),
+            Self::Ended(JobState::Exhausted) => write!(f, "its budget is spent"),
             Self::Ended(JobState::Running) => write!(f, "it is running"),
             Self::Paused => write!(f, "its customer lets it rest: resume it (offpeak.job.resume.v1)"),
             Self::BudgetSpent { seconds } => {
                 write!(f, "its customer's budget of this month is spent: it goes on in {seconds} s, or when the budget is raised")
+            }
+            Self::BudgetReserved => {
+                write!(
+                    f,
+                    "its own budget is spent or reserved for what is under way: it goes on as that takes less than its limit"
+                )
             }
             Self::NoWorkers => write!(f, "no worker listens on its pool: start one (offpeak worker)"),
             Self::TooFewLanes { live, needed } => {
@@ -200,6 +216,7 @@ mod tests {
             state: JobState::Running,
             paused: false,
             budget_spent_s: None,
+            budget_full: false,
             ahead: None,
             uncut: 5,
             open_units: 2,
@@ -232,6 +249,10 @@ mod tests {
         assert_eq!(codes(Situation { ahead: Some(3), ..waiting() }), ["queued", "behind"]);
         assert_eq!(codes(Situation { paused: true, ahead: Some(3), sent: 1, ..waiting() }), ["paused", "computing"]);
         assert_eq!(codes(Situation { budget_spent_s: Some(60), ..waiting() }), ["budget-spent"]);
+        let full = Situation { budget_full: true, due: 0, next_due_s: None, sent: 1, ..waiting() };
+        assert!(!full.waits());
+        assert_eq!(codes(full.clone()), ["budget-reserved", "computing"]);
+        assert_eq!(codes(Situation { uncut: 0, ..full }), ["computing"]);
         assert!(!Situation { paused: true, ..waiting() }.waits() && waiting().waits());
     }
 }

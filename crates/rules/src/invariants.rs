@@ -5,6 +5,7 @@ use protocol::job::ItemCounts;
 use protocol::reply::UsageSummary;
 use protocol::state::{ReplicaState, UnitFacts, Vote};
 
+use crate::budget::Budget;
 use crate::lanes::MAX_WINDOW;
 
 /// What must never break; the numbers are the architecture's.
@@ -16,6 +17,8 @@ pub enum Invariant {
     Ledger,
     /// I6: replicas that agree are of different hosts.
     Hosts,
+    /// I7: what is metered and reserved of a job never exceeds its budget.
+    Budget,
     /// I8: a queue's depth is bounded by the dispatch window.
     Depth,
     /// What is decided follows each other in item order, in well-formed frames.
@@ -24,7 +27,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Items, Self::Ledger, Self::Hosts, Self::Depth, Self::Assembly];
+    pub const ALL: [Self; 6] = [Self::Items, Self::Ledger, Self::Hosts, Self::Budget, Self::Depth, Self::Assembly];
 
     /// Its name in metrics.
     pub fn key(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Invariant {
             Self::Items => "items",
             Self::Ledger => "ledger",
             Self::Hosts => "hosts",
+            Self::Budget => "budget",
             Self::Depth => "depth",
             Self::Assembly => "assembly",
         }
@@ -60,6 +64,11 @@ pub fn hosts_hold(unit: &UnitFacts, winner: &Vote) -> bool {
     hosts.len() == votes && hosts.iter().all(|host| host.is_some())
 }
 
+/// I7: what is metered of a job, and the most that can be of what is under way, are within its budget.
+pub fn budget_holds(budget: &Budget) -> bool {
+    budget.holds()
+}
+
 /// I8: a lane holds its window, and at most what a rescue moved into it from each of the others.
 pub fn depth_holds(ready: u32, lanes: u16) -> bool {
     ready <= MAX_WINDOW.saturating_mul(u32::from(lanes.max(1)))
@@ -68,6 +77,7 @@ pub fn depth_holds(ready: u32, lanes: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::job::Limits;
     use protocol::state::{ReplicaFacts, UnitState};
     use protocol::{Digest, HostId, JobId, MeterId, UnitKey};
 
@@ -79,6 +89,9 @@ mod tests {
         let told = UsageSummary { units: 2, fuel: Fuel::new(10).unwrap(), bytes: 7, ..UsageSummary::default() };
         assert!(ledger_holds(&told, (2, 10, 7)) && !ledger_holds(&told, (3, 10, 7)) && !ledger_holds(&told, (2, 9, 7)));
         assert!(depth_holds(MAX_WINDOW, 1) && !depth_holds(MAX_WINDOW + 1, 1));
+        let limits = Limits { fuel_per_item: Fuel::new(3).unwrap(), ..Limits::default() };
+        let budget = |open_items| Budget::of(Fuel::new(10).ok(), &limits, Fuel::new(4).unwrap(), open_items).unwrap();
+        assert!(budget_holds(&budget(2)) && !budget_holds(&budget(3)));
         let meter = MeterId::new("m").unwrap();
         let vote = Vote { meter, fuel: Fuel::ZERO, input_bytes: 0, output: Digest::of(b"") };
         let replica = |replica, host: &str| ReplicaFacts {

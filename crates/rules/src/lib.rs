@@ -1,6 +1,7 @@
 //! The grid's decisions: pure functions over owned values. No IO, no clock, no async, no randomness of their own.
 
 pub mod assemble;
+pub mod budget;
 pub mod delivery;
 pub mod eta;
 pub mod explain;

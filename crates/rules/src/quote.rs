@@ -33,8 +33,15 @@ pub struct Pool {
 /// The fuel that so many items of that job take, and what the estimate is made from.
 ///
 /// Without experience nothing is known but the job's limits: all of it may be little, and none of it is more than
-/// every item and every node of the reduction at its limit, which is then also said to be the likeliest.
+/// every item and every node of the reduction at its limit, which is then also said to be the likeliest. A job ends with its
+/// budget, if it has one.
 pub fn fuel(items: u64, spec: &JobSpec, experience: &Experience) -> (Estimate<Fuel>, Basis) {
+    let (Estimate { low, likely, high }, basis) = unbudgeted_fuel(items, spec, experience);
+    let most = spec.budget_fuel.unwrap_or(Fuel::MAX);
+    (Estimate { low: low.min(most), likely: likely.min(most), high: high.min(most) }, basis)
+}
+
+fn unbudgeted_fuel(items: u64, spec: &JobSpec, experience: &Experience) -> (Estimate<Fuel>, Basis) {
     if experience.items == 0 {
         let calls = u128::from(items) + if spec.reduce { nodes(items) } else { 0 };
         let most = whole(calls.saturating_mul(spec.limits.fuel_per_item.get().into()));
@@ -107,6 +114,7 @@ mod tests {
             quorum: 1,
             priority: 0,
             deadline_s: None,
+            budget_fuel: None,
             max_failures: 3,
             limits: Limits { fuel_per_item: Fuel::new(1_000).unwrap(), ..Limits::default() },
             unit: UnitSizing::default(),
@@ -126,6 +134,8 @@ mod tests {
         // 65 items, 2 nodes that reduce them, and 1 above.
         let (estimate, _) = fuel(65, &spec(true), &Experience::default());
         assert_eq!(estimate.high, fuel_of(68_000));
+        let budgeted = JobSpec { budget_fuel: Some(fuel_of(5_000)), ..spec(true) };
+        assert_eq!(fuel(65, &budgeted, &Experience::default()).0.high, fuel_of(5_000));
         assert_eq!(seconds(65, &spec(false), &Experience::default(), Pool { workers: 9, others: 0 }), None);
     }
 

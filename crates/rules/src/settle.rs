@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::frame::{self, Entry};
 use protocol::outcome::{Outcome, OutcomeResult};
 use protocol::state::{ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
-use protocol::{Digest, HostId, MeterId};
+use protocol::{Digest, Fuel, HostId, MeterId};
 
 use crate::retry::{self, MAX_REPLICAS};
 use crate::split;
@@ -19,6 +19,8 @@ pub struct Policy {
     pub max_failures: u16,
     /// How fuel is counted; votes under another meter do not count.
     pub meter: MeterId,
+    /// The fuel of one item; who claims more for a unit than its items may take has not kept to it.
+    pub fuel_per_item: Fuel,
 }
 
 /// An outcome examined: what it says, once its bytes were checked.
@@ -187,6 +189,11 @@ impl Court<'_> {
         }
         if entries != self.unit.end - self.unit.first {
             let reason = format!("host {host} answered {entries} items of {}", self.unit.end - self.unit.first);
+            return self.failed(place, host, reason);
+        }
+        if u128::from(vote.fuel.get()) > u128::from(self.policy.fuel_per_item.get()) * u128::from(entries) {
+            let reason =
+                format!("host {host} claims {} fuel for {entries} items of {} at most", vote.fuel, self.policy.fuel_per_item);
             return self.failed(place, host, reason);
         }
         let again = self.dismiss_earlier(host);

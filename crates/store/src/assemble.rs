@@ -7,6 +7,7 @@ use protocol::job::{Certificate, ItemCounts, JobState};
 use protocol::{Format, JobId, OutputChain, codec};
 
 use crate::connect::SqlStore;
+use crate::facts::OPEN_ITEMS;
 use crate::fault::Fault;
 use crate::outputs::{ENDED, Ended, frames, read_ended, within};
 use crate::sql::{Row, Tx, values};
@@ -16,9 +17,9 @@ use crate::{facts, job_blobs, outbox, parts};
 /// About how many bytes of frames are assembled in one transaction.
 const PAGE_BYTES: u64 = 16 << 20;
 
-/// The columns of [`read_view`], after those of [`facts::JOB`].
+/// The columns of [`read_view`], after those of [`facts::JOB`] and before its open items.
 const ASSEMBLY: &str = "SELECT id, items, stage_items, last_stage, assembled, chain, items_chain,
-    assembled_succeeded, assembled_failed, assembled_cancelled, parts, progress_at, parts_sent, numbered FROM jobs WHERE id = $1";
+    assembled_succeeded, assembled_failed, assembled_cancelled, parts, progress_at, parts_sent, numbered, cursor_item";
 
 impl SqlStore {
     pub(crate) async fn try_assemble(
@@ -36,8 +37,10 @@ impl SqlStore {
         let Some((facts, tally)) = found.into_iter().next().filter(|(facts, _)| facts.state == JobState::Running) else {
             return Ok(None);
         };
-        let row = tx.first(ASSEMBLY, values![job]).await?.ok_or_else(|| Fault::data(format!("job {job} is gone")))?;
-        let mut view = read_view(&row, facts, &tally)?;
+        let sql = format!("{ASSEMBLY}, {OPEN_ITEMS} FROM jobs j WHERE id = $1");
+        let rows = tx.composed(sql, values![job]).await?;
+        let row = rows.first().ok_or_else(|| Fault::data(format!("job {job} is gone")))?;
+        let mut view = read_view(row, facts, &tally)?;
         view.unsent = outbox::unsent(&mut tx, &view.job.customer).await?;
         let (units, full) = ended_units(&mut tx, &view, max_units).await?;
         let page_end = units.last().map_or(view.assembled, |unit| unit.end);
@@ -135,6 +138,8 @@ fn read_view(row: &Row, job: ports::store::JobFacts, tally: &facts::Tally) -> Re
         stage: tally.stage,
         stage_items: row.number(2)?,
         last_stage: row.flag(3)?,
+        cut: row.number(14)?,
+        open_items: row.number(15)?,
         assembled: row.number(4)?,
         chain: read_chain(&row.bytes(5)?)?,
         items_chain: row.opt_bytes(6)?.as_deref().map(read_chain).transpose()?,

@@ -9,7 +9,7 @@ use protocol::job::JobSpec;
 use protocol::{CustomerName, JobId, Micros, UnitKey};
 
 use crate::connect::SqlStore;
-use crate::facts::read_progress;
+use crate::facts::{OPEN_ITEMS, read_progress};
 use crate::fault::Fault;
 use crate::sql::{Lock, Row, Tx, Value, values};
 use crate::turns::{self, Claim};
@@ -20,14 +20,13 @@ pub(crate) const WORTH: &str =
     AND (j.cursor_item < j.stage_items
         OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))";
 
-/// A claimed job's columns. Due replicas are counted up to a bound that is beyond any dispatch window.
+/// A claimed job's columns, before its open items. Due replicas are counted up to a bound that is beyond any dispatch window.
 const CLAIMED: &str = "SELECT j.id, j.customer, COALESCE(c.weight, 1), j.brief, j.traceparent, j.stage_items, j.last_stage,
         j.stage, j.cursor_item, j.cursor_byte, j.next_unit,
         j.stage_valid_items, j.stage_valid_units, j.stage_fuel, j.stage_compute_us, j.stage_output_bytes, j.admitted_at,
         (SELECT COUNT(*) FROM (SELECT 1 FROM replicas r
             WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1 LIMIT 10000) AS due),
-        j.items, c.units
-    FROM jobs j LEFT JOIN customers c ON c.name = j.customer";
+        j.items, c.units, j.fuel";
 
 impl SqlStore {
     pub(crate) async fn try_claim_jobs(
@@ -67,7 +66,11 @@ impl SqlStore {
         }
         let specs = self.specs.whole(tx, jobs).await?;
         let places: Vec<String> = (0..jobs.len()).map(|n| format!("${}", n + 2)).collect();
-        let sql = format!("{CLAIMED} WHERE j.id IN ({}) ORDER BY j.id", places.join(", "));
+        let sql = format!(
+            "{CLAIMED}, {OPEN_ITEMS} FROM jobs j LEFT JOIN customers c ON c.name = j.customer
+            WHERE j.id IN ({}) ORDER BY j.id",
+            places.join(", ")
+        );
         let mut values = values![now];
         values.extend(jobs.iter().map(|job| Value::from(*job)));
         let rows = tx.composed(sql, values).await?;
@@ -142,6 +145,8 @@ fn read_claimed_job(row: &Row, spec: Arc<JobSpec>) -> Result<ClaimedJob, Fault> 
         last_stage: row.flag(6)?,
         cursor: Cursor { stage: row.number(7)?, item: row.number(8)?, byte: row.number(9)?, unit: row.number(10)? },
         progress: read_progress(row, 11)?,
+        spent: row.fuel(20)?,
+        open_items: row.number(21)?,
         admitted_at: row.time(16)?,
         due: row.number(17)?,
         customer_units_left: row.opt_number(19)?.unwrap_or(CustomerLimits::default().units),

@@ -1,10 +1,12 @@
 //! The inbox: which messages of customers had their effect, so that one that is delivered again has none.
 
-use protocol::{CustomerName, Micros};
+use ports::store::MAX_PART_MESSAGES;
+use protocol::{CustomerName, Digest, Micros};
 
 use crate::connect::SqlStore;
 use crate::fault::Fault;
 use crate::sql::{Tx, values};
+use crate::uploads::Upload;
 
 /// What a message does that is done once.
 pub(crate) struct Effect<'a> {
@@ -28,6 +30,37 @@ pub(crate) async fn freed(tx: &mut Tx, effect: &Effect<'_>) -> Result<Option<u64
     let Some(message) = effect.message else { return Ok(None) };
     let sql = "SELECT freed FROM handled WHERE customer = $1 AND message_id = $2 AND act = $3";
     tx.first(sql, values![effect.customer, message, effect.act.as_str()]).await?.map(|row| row.number(0)).transpose()
+}
+
+/// What a message does that sends a part of a blob.
+pub(crate) fn put(digest: Digest, offset: u64) -> String {
+    format!("{}{offset}", puts(digest))
+}
+
+/// How that begins, for all parts of a blob.
+fn puts(digest: Digest) -> String {
+    format!("put {digest} ")
+}
+
+/// Keeps which message sent a part of an upload under way, of the first [`MAX_PART_MESSAGES`]: whether it is handled shows only
+/// when the upload ends, since parts that are not of their digest may be sent again by the same messages.
+pub(crate) async fn keep(tx: &mut Tx, upload: &Upload, start: u64, message: Option<&str>) -> Result<(), Fault> {
+    let Some(message) = message else { return Ok(()) };
+    let most = u64::try_from(MAX_PART_MESSAGES).unwrap_or(u64::MAX);
+    let sql = "INSERT INTO part_messages (upload, start, message)
+        SELECT $1, $2, $3 WHERE (SELECT COUNT(*) FROM part_messages WHERE upload = $1 AND start = $2) < $4
+        ON CONFLICT DO NOTHING";
+    tx.run(sql, values![upload.number, start, message, most]).await?;
+    Ok(())
+}
+
+/// Notes all messages that sent parts of an upload, which is the blob now or is given up.
+pub(crate) async fn note_parts(tx: &mut Tx, upload: &Upload, now: Micros) -> Result<(), Fault> {
+    let sql = "INSERT INTO handled (customer, message_id, act, handled_at)
+        SELECT $2, message, $3 || CAST(start AS TEXT), $4 FROM part_messages WHERE upload = $1
+        ON CONFLICT DO NOTHING";
+    tx.run(sql, values![upload.number, &upload.customer, puts(upload.digest), now]).await?;
+    Ok(())
 }
 
 impl SqlStore {

@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps in order.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     Step { version: 1, name: "grid", text: include_str!("../migrations/0001_grid.sql"), oldest: 1 },
     Step { version: 2, name: "ending", text: include_str!("../migrations/0002_ending.sql"), oldest: 2 },
     Step { version: 3, name: "customers", text: include_str!("../migrations/0003_customers.sql"), oldest: 2 },
@@ -28,6 +28,8 @@ const STEPS: [Step; 7] = [
     Step { version: 5, name: "handled", text: include_str!("../migrations/0005_handled.sql"), oldest: 2 },
     Step { version: 6, name: "open", text: include_str!("../migrations/0006_open.sql"), oldest: 2 },
     Step { version: 7, name: "lost", text: include_str!("../migrations/0007_lost.sql"), oldest: 2 },
+    Step { version: 8, name: "part-messages", text: include_str!("../migrations/0008_part_messages.sql"), oldest: 2 },
+    Step { version: 9, name: "budget", text: include_str!("../migrations/0009_budget.sql"), oldest: 2 },
 ];
 
 /// What the database keeps of a step, for versions that do not know it.

@@ -83,7 +83,7 @@ impl SqlStore {
         match own_state(&mut tx, customer, job).await? {
             None => return Ok(ResultsRelease::Unknown),
             Some(JobState::Running) => return Ok(ResultsRelease::Running),
-            Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {}
+            Some(JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted) => {}
         }
         let sql = "UPDATE jobs SET results_gone_at = $2, dropping = 1 WHERE id = $1 AND results_gone_at IS NULL";
         let released = tx.run(sql, values![job, now]).await? > 0;

@@ -28,6 +28,7 @@ impl Spelled for JobState {
         (Self::Completed, Self::Completed.word()),
         (Self::Cancelled, Self::Cancelled.word()),
         (Self::Expired, Self::Expired.word()),
+        (Self::Exhausted, Self::Exhausted.word()),
     ];
 }
 
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn states_read_back() {
-        all_read_back::<JobState>(4);
+        all_read_back::<JobState>(5);
         all_read_back::<UnitState>(4);
         all_read_back::<ReplicaState>(6);
         all_read_back::<EntryKind>(2);

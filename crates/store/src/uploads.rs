@@ -2,7 +2,7 @@
 //! and of its digest; only then its bytes become the blob's (see [`crate::promote`]).
 
 use async_trait::async_trait;
-use ports::store::{BlobRelease, PartPut, StoreError, UploadRoom, UploadStore};
+use ports::store::{BlobRelease, PartPut, Sender, StoreError, UploadRoom, UploadStore};
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::{CustomerName, Digest, Micros};
 
@@ -22,7 +22,7 @@ const PAGE_DIGESTS: u32 = 1_000;
 impl UploadStore for SqlStore {
     async fn put_own_part(
         &self,
-        customer: &CustomerName,
+        sender: Sender<'_>,
         part: &PutBlob,
         room: UploadRoom,
         now: Micros,
@@ -31,7 +31,7 @@ impl UploadStore for SqlStore {
         if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
             return Ok(PartPut::Mismatch);
         }
-        match attempt!("put part of an upload", self.try_put_own_part(customer, part, room, now))? {
+        match attempt!("put part of an upload", self.try_put_own_part(sender, part, room, now))? {
             Noted::Answered(answer) => Ok(answer),
             Noted::Complete(upload) => self.finish(upload).await,
         }
@@ -104,18 +104,25 @@ enum Noted {
 }
 
 impl SqlStore {
-    async fn try_put_own_part(
-        &self,
-        customer: &CustomerName,
-        part: &PutBlob,
-        room: UploadRoom,
-        now: Micros,
-    ) -> Result<Noted, Fault> {
+    async fn try_put_own_part(&self, sender: Sender<'_>, part: &PutBlob, room: UploadRoom, now: Micros) -> Result<Noted, Fault> {
+        let Sender { customer, message } = sender;
+        let effect = Effect { customer, message, act: inbox::put(part.digest, part.offset) };
         let mut tx = self.write().await?;
         lock(&mut tx, customer, part.digest).await?;
-        let mut upload = match find(&mut tx, customer, part.digest).await? {
-            Some(upload) if upload.whole && upload.size != part.size => return Ok(Noted::Answered(PartPut::Mismatch)),
-            Some(upload) if upload.whole => return Ok(Noted::Answered(received(&upload))),
+        let found = find(&mut tx, customer, part.digest).await?;
+        if let Some(whole) = found.as_ref().filter(|upload| upload.whole) {
+            if whole.size != part.size {
+                return Ok(Noted::Answered(PartPut::Mismatch));
+            }
+            inbox::note(&mut tx, &effect, 0, self.clock.now()).await?;
+            tx.commit().await?;
+            return Ok(Noted::Answered(received(whole)));
+        }
+        let sent = is_sent(&mut tx, customer, part).await?;
+        if !sent && inbox::freed(&mut tx, &effect).await?.is_some() {
+            return Ok(Noted::Answered(PartPut::Handled));
+        }
+        let mut upload = match found {
             Some(upload) if upload.size == part.size => upload,
             // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
             before => {
@@ -129,13 +136,10 @@ impl SqlStore {
                 begin(&mut tx, customer, part, now).await?
             }
         };
-        let data = (!is_there(&mut tx, part).await?).then(|| part.data.clone());
-        let note = "INSERT INTO upload_parts (upload, start, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        if tx.run(note, values![upload.number, part.offset, data]).await? > 0 {
-            let length = u64::try_from(part.data.len()).unwrap_or(u64::MAX);
-            tx.run("UPDATE uploads SET received = received + $2 WHERE number = $1", values![upload.number, length]).await?;
-            upload.received = upload.received.saturating_add(length);
+        if !sent {
+            write_part(&mut tx, &mut upload, part).await?;
         }
+        inbox::keep(&mut tx, &upload, part.offset, message).await?;
         if upload.received < upload.size {
             tx.commit().await?;
             return Ok(Noted::Answered(received(&upload)));
@@ -147,7 +151,7 @@ impl SqlStore {
         // Its digest is known already.
         promote::begin(&mut tx, &upload).await?;
         promote::move_parts(&mut tx, &upload, 0).await?;
-        let upload = promote::end(&mut tx, upload, None).await?;
+        let upload = promote::end(&mut tx, upload, None, self.clock.now()).await?;
         tx.commit().await?;
         Ok(Noted::Answered(upload.map_or(PartPut::Mismatch, |upload| received(&upload))))
     }
@@ -189,8 +193,10 @@ impl SqlStore {
         {
             return Ok(BlobRelease::InUse { job });
         }
+        let now = self.clock.now();
+        inbox::note_parts(&mut tx, &upload, now).await?;
         drop_upload(&mut tx, &upload).await?;
-        inbox::note(&mut tx, &effect, upload.size, self.clock.now()).await?;
+        inbox::note(&mut tx, &effect, upload.size, now).await?;
         tx.commit().await?;
         Ok(BlobRelease::Released { bytes: upload.size })
     }
@@ -275,6 +281,31 @@ async fn begin(tx: &mut Tx, customer: &CustomerName, part: &PutBlob, now: Micros
     begun.ok_or_else(|| Fault::data("an upload that was just begun is gone"))
 }
 
+/// Whether the customer has sent that part to an upload under way.
+async fn is_sent(tx: &mut Tx, customer: &CustomerName, part: &PutBlob) -> Result<bool, Fault> {
+    let sql = "SELECT CAST(1 AS BIGINT) FROM uploads u JOIN upload_parts o ON o.upload = u.number
+        WHERE u.customer = $1 AND u.digest = $2 AND u.size = $3 AND o.start = $4";
+    Ok(tx.first(sql, values![customer, part.digest, part.size, part.offset]).await?.is_some())
+}
+
+/// Writes a part that was not sent before.
+async fn write_part(tx: &mut Tx, upload: &mut Upload, part: &PutBlob) -> Result<(), Fault> {
+    let data = (!is_there(tx, part).await?).then(|| part.data.clone());
+    let write = "INSERT INTO upload_parts (upload, start, data) VALUES ($1, $2, $3)";
+    tx.run(write, values![upload.number, part.offset, data]).await?;
+    let length = u64::try_from(part.data.len()).unwrap_or(u64::MAX);
+    tx.run("UPDATE uploads SET received = received + $2 WHERE number = $1", values![upload.number, length]).await?;
+    upload.received = upload.received.saturating_add(length);
+    Ok(())
+}
+
+/// Deletes what is kept of an upload's parts apart from the blob's.
+pub(crate) async fn delete_parts(tx: &mut Tx, upload: &Upload) -> Result<(), Fault> {
+    tx.run("DELETE FROM upload_parts WHERE upload = $1", values![upload.number]).await?;
+    tx.run("DELETE FROM part_messages WHERE upload = $1", values![upload.number]).await?;
+    Ok(())
+}
+
 /// How far an upload is.
 pub(crate) fn received(upload: &Upload) -> PartPut {
     PartPut::Stored { received: upload.received, whole: upload.whole }
@@ -297,7 +328,7 @@ async fn gaps(tx: &mut Tx, upload: &Upload) -> Result<Vec<(u64, u64)>, Fault> {
 
 /// Forgets an upload, and drops the blob's bytes if nobody needs them any more.
 async fn drop_upload(tx: &mut Tx, upload: &Upload) -> Result<(), Fault> {
-    tx.run("DELETE FROM upload_parts WHERE upload = $1", values![upload.number]).await?;
+    delete_parts(tx, upload).await?;
     tx.run("DELETE FROM uploads WHERE number = $1", values![upload.number]).await?;
     let blob = values![upload.digest, upload.size];
     let kept = tx.all_locked("SELECT kept FROM blobs WHERE digest = $1 AND size = $2", blob.clone()).await?;

@@ -117,14 +117,14 @@ struct Ended {
     traceparent: Option<String>,
     /// From its admission.
     took: Duration,
-    /// Whether it was done by its deadline; a customer who cancels wants no answer.
+    /// Whether it was done by its deadline; a customer whose own word or budget ended it has no answer to that.
     in_time: Option<bool>,
 }
 
 impl Ended {
     fn new(view: &AssemblyView, state: JobState, now: Micros) -> Self {
         let JobFacts { admitted_at, deadline_at, traceparent, .. } = &view.job;
-        let deadline = deadline_at.filter(|_| state != JobState::Cancelled);
+        let deadline = deadline_at.filter(|_| !matches!(state, JobState::Cancelled | JobState::Exhausted));
         let in_time = deadline.map(|deadline| state == JobState::Completed && now <= deadline);
         let traceparent = traceparent.clone();
         Self { state, usage: view.sums.usage, traceparent, took: now.since(*admitted_at), in_time }
@@ -176,8 +176,8 @@ impl Assembler {
                 metrics.broken(Invariant::Assembly, &format!("job {job} cannot be assembled: {error}"));
                 return Ok(Turn::Over);
             }
-            if let Some(what) = aftermath.broken {
-                metrics.broken(Invariant::Items, &format!("job {job}: {what}"));
+            if let Some((invariant, what)) = aftermath.broken {
+                metrics.broken(invariant, &format!("job {job}: {what}"));
             }
             if let Some(before) = aftermath.wants_earlier {
                 earlier = Earlier::read(self.aggregator.store.as_ref(), job, before).await?;

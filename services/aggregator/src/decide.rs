@@ -172,7 +172,12 @@ impl Decision {
 }
 
 fn judge(unit: &mut UnitFacts, job: &JobFacts, arrived: &Arrived) -> Judgement {
-    let policy = Policy { quorum: job.spec.quorum, max_failures: job.spec.max_failures, meter: job.meter.clone() };
+    let policy = Policy {
+        quorum: job.spec.quorum,
+        max_failures: job.spec.max_failures,
+        meter: job.meter.clone(),
+        fuel_per_item: job.spec.limits.fuel_per_item,
+    };
     // Spreads retries by which replica it is: two units that failed together come back apart.
     let random = u64::from(arrived.key.unit).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(arrived.key.replica);
     let arrival =

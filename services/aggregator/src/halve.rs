@@ -7,21 +7,24 @@ use service::CancellationToken;
 use service::patience::until_done;
 
 use crate::Aggregator;
+use crate::damage::{Damage, told_apart};
 use crate::decide::Middles;
 
-/// Reads where the middles begin; `None` if the aggregator is stopping and the store is away.
+/// Reads where the middles begin, or meets damage; `None` if the aggregator is stopping and the store is away.
 pub(crate) async fn middles(
     aggregator: &Aggregator,
     units: Vec<(UnitFacts, (Digest, u64))>,
     stopping: &CancellationToken,
-) -> Option<Middles> {
+) -> Option<Result<Middles, Damage>> {
     let mut middles = Middles::default();
     for (unit, (blob, middle)) in units {
-        let seek = || line_start(aggregator, &unit, blob, middle);
-        let byte = until_done("reading where a line begins", stopping, seek).await?;
-        middles.insert(unit.key, (middle, byte));
+        let seek = || told_apart(aggregator, line_start(aggregator, &unit, blob, middle));
+        match until_done("reading where a line begins", stopping, seek).await? {
+            Ok(byte) => middles.insert(unit.key, (middle, byte)),
+            Err(damage) => return Some(Err(damage)),
+        };
     }
-    Some(middles)
+    Some(Ok(middles))
 }
 
 async fn line_start(aggregator: &Aggregator, unit: &UnitFacts, blob: Digest, middle: u64) -> Result<u64, StoreError> {

@@ -1,6 +1,7 @@
 //! The aggregator: settles outcomes (validates and meters), assembles jobs, replies to customers.
 
 mod assemble;
+mod damage;
 mod decide;
 mod halve;
 mod metrics;

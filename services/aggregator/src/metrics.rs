@@ -11,7 +11,8 @@ const OUTCOMES: [&str; 5] = ["computed", "failed", "too_large", "interrupted", "
 /// How units end.
 const UNIT_ENDS: [&str; 3] = ["valid", "failed", "split"];
 /// How jobs end.
-const JOB_ENDS: [&str; 3] = [JobState::Completed.word(), JobState::Cancelled.word(), JobState::Expired.word()];
+const JOB_ENDS: [&str; 4] =
+    [JobState::Completed.word(), JobState::Cancelled.word(), JobState::Expired.word(), JobState::Exhausted.word()];
 
 /// The aggregator's metrics; clones share them.
 #[derive(Debug, Clone)]

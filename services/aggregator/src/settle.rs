@@ -1,31 +1,38 @@
 //! Settling: reads outcomes in batches, decides each batch in one transaction, then acknowledges it as one.
+//!
+//! Where the store meets damage in a batch, the batch is halved until only those outcomes are left that alone meet it. They
+//! are parked as dead letters, and all others are settled.
 
+mod batch;
+mod write;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ports::broker::{Delivery, Tag, Verdict};
 use ports::dead::{self, Death};
-use ports::store::{StoreError, UnitFacts};
 use protocol::address::{DEAD_WORK_QUEUE, Origin};
 use protocol::outcome::{Outcome, bounded_reason};
 use protocol::unit::Work;
-use protocol::{CodecError, Format, HostId, Message, ReplicaKey, UnitKey};
+use protocol::{CodecError, Format, HostId, JobId, Message, ReplicaKey};
 use rules::invariants::Invariant;
-use service::CancellationToken;
 use service::patience::until_done;
 use service::scope::TaskError;
+use service::{CancellationToken, Seen};
+use tokio::task::JoinSet;
 
+use crate::Aggregator;
 use crate::assemble::Touched;
-use crate::decide::{self, Arrived, Middles};
-use crate::tally::Tally;
-use crate::{Aggregator, AggregatorMetrics, halve};
+use crate::damage::Damage;
+use crate::decide::Arrived;
+use batch::Batch;
 
 /// Outcomes delivered and not yet settled: two batches, so that one is read while the other is written.
 const BATCHES_AHEAD: u16 = 2;
 /// So many bytes of outputs are written in one transaction, and one output more: a statement has a bound, and a time limit.
 const MAX_BYTES: usize = 32 << 20;
-/// A batch is settled at most so often for units that are to be halved; each round learns where.
-const MAX_ROUNDS: usize = 4;
+/// Jobs that meet damage are remembered to this number; one that is forgotten is said again.
+const MAX_DAMAGED: usize = 1_000;
 
 /// Where outcomes come from.
 pub(crate) enum Source {
@@ -58,6 +65,15 @@ impl Source {
             }
         }
     }
+
+    /// Says what becomes of a message that cannot be read.
+    fn unreadable(&self, delivery: &Delivery, error: &CodecError) {
+        let id = &delivery.properties.message_id;
+        match self {
+            Self::Outcomes(_) => tracing::warn!(message = id, "an outcome is parked as a dead letter: {error}"),
+            Self::DeadWork => tracing::warn!(message = id, "a dead letter names no unit, it stays parked: {error}"),
+        }
+    }
 }
 
 /// Why a unit was given up, for the customer.
@@ -86,11 +102,12 @@ pub(crate) async fn run(
     if unread.fetch_sub(1, Ordering::Relaxed) == 1 {
         aggregator.ready.ready();
     }
+    let settler = Settler { aggregator, source, touched, stopping, damaged: Seen::new(MAX_DAMAGED) };
     let mut cancelled = false;
-    'serving: loop {
+    loop {
         let deliveries = tokio::select! {
             biased;
-            () = stopping.cancelled(), if !cancelled => {
+            () = settler.stopping.cancelled(), if !cancelled => {
                 consumer.cancel().await?;
                 cancelled = true;
                 continue;
@@ -100,140 +117,117 @@ pub(crate) async fn run(
         if cancelled && deliveries.is_empty() {
             break;
         }
-        let mut verdicts: Vec<(Tag, Verdict)> = Vec::with_capacity(deliveries.len());
-        let mut arrivals = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            match source.read(&delivery) {
-                Ok(arrived) => arrivals.push((delivery.tag, arrived)),
-                Err(error) => verdicts.push((delivery.tag, unreadable(&aggregator, &source, delivery, &error).await)),
-            }
-        }
-        for (tags, arrivals) in in_bounds(arrivals) {
-            let Some(verdict) = settle(&aggregator, arrivals, &touched, &stopping).await else {
-                consumer.settle(&verdicts).await?;
-                break 'serving;
-            };
-            verdicts.extend(tags.into_iter().map(|tag| (tag, verdict)));
-        }
+        let mut verdicts = Vec::with_capacity(deliveries.len());
+        let done = settler.settle_all(deliveries, &mut verdicts).await;
         consumer.settle(&verdicts).await?;
-    }
-    Ok(())
-}
-
-/// Cuts a batch where its outputs are too many bytes for one transaction, in its order.
-fn in_bounds(arrivals: Vec<(Tag, Arrived)>) -> Vec<(Vec<Tag>, Vec<Arrived>)> {
-    let mut parts: Vec<(Vec<Tag>, Vec<Arrived>)> = Vec::new();
-    let mut bytes = 0_usize;
-    for (tag, arrived) in arrivals {
-        let size = arrived.bytes();
-        match parts.last_mut() {
-            Some((tags, part)) if bytes < MAX_BYTES => {
-                tags.push(tag);
-                part.push(arrived);
-                bytes = bytes.saturating_add(size);
-            }
-            _ => {
-                parts.push((vec![tag], vec![arrived]));
-                bytes = size;
-            }
-        }
-    }
-    parts
-}
-
-/// Settles a batch: what becomes of its messages; `None` if the aggregator is stopping and it could not be done.
-async fn settle(
-    aggregator: &Aggregator,
-    arrivals: Vec<Arrived>,
-    touched: &Arc<Touched>,
-    stopping: &CancellationToken,
-) -> Option<Verdict> {
-    for arrival in &arrivals {
-        aggregator.metrics.outcomes.with_label_values(&[arrival.kind()]).inc();
-    }
-    let jobs: Vec<_> = arrivals.iter().map(|arrival| arrival.key.job).collect();
-    let mut arrivals = Arc::new(arrivals);
-    let mut middles = Middles::default();
-    for _ in 0..MAX_ROUNDS {
-        let lacking = Arc::new(Mutex::new(Vec::new()));
-        let attempt = || once(aggregator, touched, &arrivals, &middles, &lacking);
-        until_done("settling outcomes", stopping, attempt).await?;
-        let lacking: Vec<(UnitFacts, _)> = std::mem::take(&mut lacking.lock().unwrap_or_else(PoisonError::into_inner));
-        if lacking.is_empty() {
+        if done.is_none() {
             break;
         }
-        let units: Vec<UnitKey> = lacking.iter().map(|(unit, _)| unit.key).collect();
-        middles = halve::middles(aggregator, lacking, stopping).await?;
-        let again = arrivals.iter().filter(|arrival| units.contains(&arrival.key.unit_key())).cloned();
-        arrivals = Arc::new(again.collect());
     }
-    touched.add(jobs);
-    Some(Verdict::Ack)
-}
-
-async fn once(
-    aggregator: &Aggregator,
-    touched: &Arc<Touched>,
-    arrivals: &Arc<Vec<Arrived>>,
-    middles: &Middles,
-    lacking: &decide::Lacking,
-) -> Result<(), StoreError> {
-    let keys: Vec<ReplicaKey> = arrivals.iter().map(|arrival| arrival.key).collect();
-    let now = aggregator.clock.now();
-    let tally = Arc::new(Mutex::new(Tally::default()));
-    let decision = decide::Decision {
-        arrivals: Arc::clone(arrivals),
-        middles: middles.clone(),
-        lacking: Arc::clone(lacking),
-        tally: Arc::clone(&tally),
-        touched: Arc::clone(touched),
-        now,
-    };
-    lacking.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    {
-        let _timer = aggregator.metrics.settle_seconds.start_timer();
-        aggregator.store.settle(&keys, Box::new(move |view| decision.take(view))).await?;
-    }
-    let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-    tell(&aggregator.metrics, tally);
     Ok(())
 }
 
-/// Counts what was written.
-fn tell(metrics: &AggregatorMetrics, tally: Tally) {
-    metrics.wasted_us.inc_by(tally.wasted_us);
-    metrics.units_judged.inc_by(tally.judged);
-    metrics.disagreements.inc_by(tally.disagreements);
-    for (reason, fuel) in tally.wasted_fuel {
-        metrics.wasted_fuel.with_label_values(&[reason]).inc_by(fuel);
+/// A message that can have no effect, and why, for operators.
+type Useless = (Delivery, String);
+
+/// Settles what one queue has.
+struct Settler {
+    aggregator: Aggregator,
+    source: Source,
+    touched: Arc<Touched>,
+    stopping: CancellationToken,
+    /// Jobs of which it was said that they meet damage.
+    damaged: Seen<JobId>,
+}
+
+impl Settler {
+    /// Settles deliveries in their order, and parks those that can have no effect. `None` if the aggregator is stopping and
+    /// not all could be done: those without a verdict are left to whoever reads the queue next.
+    async fn settle_all(&self, deliveries: Vec<Delivery>, verdicts: &mut Vec<(Tag, Verdict)>) -> Option<()> {
+        let (mut deliveries, mut useless) = (deliveries.into_iter(), Vec::new());
+        loop {
+            let batch = self.read(&mut deliveries, &mut useless);
+            if batch.is_empty() {
+                break;
+            }
+            self.settle(batch, verdicts, &mut useless).await?;
+        }
+        verdicts.extend(self.park(useless).await);
+        Some(())
     }
-    for (end, count) in tally.ends {
-        metrics.units_settled.with_label_values(&[end]).inc_by(count);
+
+    /// Reads on, as far as the outputs go into one transaction: messages are kept beside what is read of them, and no more than
+    /// that is held twice.
+    fn read(&self, deliveries: impl Iterator<Item = Delivery>, useless: &mut Vec<Useless>) -> Batch {
+        let (mut read, mut bytes) = (Vec::new(), 0_usize);
+        for delivery in deliveries {
+            match self.source.read(&delivery) {
+                Ok(arrived) => {
+                    self.aggregator.metrics.outcomes.with_label_values(&[arrived.kind()]).inc();
+                    bytes = bytes.saturating_add(arrived.bytes());
+                    read.push((delivery, arrived));
+                }
+                Err(error) => {
+                    self.source.unreadable(&delivery, &error);
+                    useless.push((delivery, error.to_string()));
+                }
+            }
+            if bytes >= MAX_BYTES {
+                break;
+            }
+        }
+        Batch::new(read)
     }
-    for (pool, wait) in tally.waits {
-        metrics.unit_wait_seconds.with_label_values(&[pool.as_str()]).observe(wait.as_secs_f64());
+
+    /// Settles a batch, halved where it meets damage: one row of a unit or all of a job may be damaged, and halving finds either.
+    /// It takes twice as many transactions as there are outcomes at most, and few where little is damaged.
+    async fn settle(&self, batch: Batch, verdicts: &mut Vec<(Tag, Verdict)>, useless: &mut Vec<Useless>) -> Option<()> {
+        // The last one is next, so that outcomes are settled in their order.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let written = self.write(&part.arrivals).await?;
+            match written {
+                Ok(()) => verdicts.extend(part.tags().map(|tag| (tag, Verdict::Ack))),
+                Err(damage) if part.is_single() => {
+                    let told = |(message, key)| (message, self.tell(key, &damage));
+                    useless.extend(part.into_messages().into_iter().map(told));
+                }
+                Err(_) => parts.extend(part.halves().into_iter().rev()),
+            }
+        }
+        Some(())
     }
-    for unit in tally.voted_twice {
-        metrics.broken(Invariant::Hosts, &format!("a host voted twice for unit {unit}"));
+
+    /// Why an outcome that meets damage is of no use; of its job that is said once.
+    fn tell(&self, key: ReplicaKey, Damage(error): &Damage) -> String {
+        let job = key.job;
+        if self.damaged.is_new(job) {
+            let what = format!("outcomes of job {job} cannot be settled and are dead letters until it is mended: {error}");
+            self.aggregator.metrics.broken(Invariant::Assembly, &what);
+        }
+        format!("the outcome of {key} cannot be settled: {error}")
+    }
+
+    /// Parks messages that can have no effect, all at the same time: a broker that takes none is waited for once. Dead work is
+    /// parked already.
+    async fn park(&self, useless: Vec<Useless>) -> Vec<(Tag, Verdict)> {
+        let Source::Outcomes(queue) = &self.source else {
+            return useless.into_iter().map(|(message, _)| (message.tag, Verdict::Ack)).collect();
+        };
+        let mut parking = JoinSet::new();
+        for (message, cause) in useless {
+            let (broker, queue, at) = (Arc::clone(&self.aggregator.broker), queue.clone(), self.aggregator.clock.now());
+            parking.spawn(async move {
+                let death = Death { origin: Origin::Outcomes, queue: &queue, cause: &cause, at };
+                (message.tag, dead::park(broker.as_ref(), message, death).await)
+            });
+        }
+        let verdicts = parking.join_all().await;
+        let letters = self.aggregator.metrics.dead_letters.with_label_values(&[Origin::Outcomes.key()]);
+        verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Ack).for_each(|_| letters.inc());
+        verdicts
     }
 }
 
-/// An outcome that cannot be read is parked; a dead unit that cannot be read is parked already.
-async fn unreadable(aggregator: &Aggregator, source: &Source, delivery: Delivery, error: &CodecError) -> Verdict {
-    match source {
-        Source::DeadWork => {
-            tracing::warn!(message = delivery.properties.message_id, "a dead letter names no unit, it stays parked: {error}");
-            Verdict::Ack
-        }
-        Source::Outcomes(queue) => {
-            tracing::warn!(message = delivery.properties.message_id, "an outcome is parked as a dead letter: {error}");
-            let cause = error.to_string();
-            let death = Death { origin: Origin::Outcomes, queue, cause: &cause, at: aggregator.clock.now() };
-            let verdict = dead::park(aggregator.broker.as_ref(), delivery, death).await;
-            if verdict == Verdict::Ack {
-                aggregator.metrics.dead_letters.with_label_values(&[Origin::Outcomes.key()]).inc();
-            }
-            verdict
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ mod tests {
         let vote = Vote { meter: meter.clone(), fuel: Fuel::new(fuel).expect("fuel"), input_bytes: 0, output };
         let finding = Finding::Computed { vote, entries: 1, failed_items: 0, output_bytes: 0 };
         let host = HostId::new(host).expect("a host");
-        let policy = Policy { quorum: QUORUM, max_failures: 3, meter };
+        let policy = Policy { quorum: QUORUM, max_failures: 3, meter, fuel_per_item: Fuel::MAX };
         let judgement = settle::judge(unit, &policy, Arrival { replica, host: &host, finding: finding.clone(), random: 0 });
         tally.count(&finding, unit, QUORUM, &judgement);
     }

@@ -2,7 +2,7 @@
 
 use ports::store::{JobReport, UnitCounts};
 use protocol::head::{JobHead, Source};
-use protocol::job::{Delivery, ItemCounts, JobState, UnitSizing};
+use protocol::job::{Delivery, ItemCounts, JobState, Limits, UnitSizing};
 use protocol::reply::UsageSummary;
 use protocol::{CustomerName, Digest, JobId, Micros, PoolName};
 
@@ -15,7 +15,9 @@ pub(crate) fn report() -> JobReport {
         pool: PoolName::new("open").unwrap(),
         quorum: 1,
         priority: 0,
+        budget_fuel: None,
         max_failures: 3,
+        limits: Limits::default(),
         unit: UnitSizing::default(),
         reduce: false,
         delivery: Delivery::Stored,

@@ -37,6 +37,10 @@ pub(crate) fn spec(spec: &JobSpec, pools: &BTreeMap<PoolName, PoolSettings>) -> 
     });
     mistakes.unless(spec.deadline_s != Some(0), "/deadline_s", || "a deadline of 0 s has passed already".to_owned());
     limits(&spec.limits, &mut mistakes);
+    let (budget, each) = (spec.budget_fuel, spec.limits.fuel_per_item);
+    mistakes.unless(budget.is_none_or(|budget| budget >= each), "/budget_fuel", || {
+        format!("it is less than the {each} fuel that one item may take (limits.fuel_per_item): lower that or raise the budget")
+    });
     mistakes.unless(spec.unit.max_items > 0, "/unit/max_items", || "a unit has at least 1 item".to_owned());
     let target = spec.unit.target_ms;
     mistakes.unless((1..=UnitSizing::MAX_TARGET_MS).contains(&target), "/unit/target_ms", || {

@@ -1,6 +1,7 @@
 //! A lot: the units and replicas that one round of dispatch gives to one pool, with the messages that carry them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use ports::broker::{Outgoing, Properties};
 use ports::store::{Assignment, ClaimedJob, Cursor, Dispatch, DueReplica, NewUnit};
@@ -8,6 +9,7 @@ use protocol::address::{self, WORK_EXCHANGE};
 use protocol::job::UnitSizing;
 use protocol::unit::{Call, Items, Slice, Work};
 use protocol::{Format, JobId, Message, Micros, PoolName, ReplicaKey, UnitKey};
+use rules::budget::Budget;
 use rules::fair::Contender;
 use rules::lanes::Lanes;
 use rules::sizing::{self, Measured};
@@ -27,6 +29,8 @@ pub(crate) struct Runner {
     pub(crate) job: ClaimedJob,
     pub(crate) due: VecDeque<DueReplica>,
     pub(crate) measured: Measured,
+    /// What it may still cut, if it has a budget.
+    budget: Option<Budget>,
     /// Whether it turned out that nothing of it can be sent: it contends no more.
     pub(crate) in_trouble: bool,
     /// The number the next unit had when the job was claimed.
@@ -46,7 +50,8 @@ impl Runner {
             output_bytes: progress.output_bytes,
         };
         let cut_from = job.cursor.unit;
-        Self { job, due: VecDeque::new(), measured, in_trouble: false, cut_from, time_limit_ms }
+        let budget = Budget::of(job.spec.budget_fuel, &job.spec.limits, job.spent, job.open_items);
+        Self { job, due: VecDeque::new(), measured, budget, in_trouble: false, cut_from, time_limit_ms }
     }
 
     /// What the job contends with for the lanes of a pool of which that much is measured; `None` if nothing can be placed now.
@@ -58,7 +63,7 @@ impl Runner {
             let placed = assigned(due, lanes).is_some() || lanes.has_room(1, &lanes.avoided(&due.taken, &due.computing));
             placed.then(|| sizing::charge_us(due.end - due.first, &self.measured, pool))?
         } else {
-            let range = split::next_range(self.job.cursor.item, self.job.stage_items, self.next_size())?;
+            let range = self.next_range()?;
             let (items, quorum) = (range.end - range.start, self.job.spec.quorum);
             let placed = lanes.has_room(usize::from(quorum), &[]);
             placed.then(|| sizing::charge_us(items, &self.measured, pool).saturating_mul(quorum.into()))?
@@ -69,6 +74,13 @@ impl Runner {
     /// How many replicas are sent when its turn comes: one that is due, or all those of a new unit.
     pub(crate) fn replicas(&self) -> u32 {
         if self.due.is_empty() { self.job.spec.quorum.into() } else { 1 }
+    }
+
+    /// The items of the next unit; `None` if all are cut, or if the budget suffices for none.
+    fn next_range(&self) -> Option<Range<u64>> {
+        let room = self.budget.map_or(u64::MAX, |budget| budget.room());
+        let Cursor { item, .. } = self.job.cursor;
+        if room == 0 { None } else { split::next_range(item, self.job.stage_items, self.next_size().min(room)) }
     }
 
     fn next_size(&self) -> u64 {
@@ -166,7 +178,7 @@ impl Lot {
 
     async fn cut(&mut self, producer: &Producer, runner: &mut Runner, lanes: &mut Lanes) -> Result<(), DispatchError> {
         let cursor = runner.job.cursor;
-        let Some(range) = split::next_range(cursor.item, runner.job.stage_items, runner.next_size()) else { return Ok(()) };
+        let Some(range) = runner.next_range() else { return Ok(()) };
         let stretch = runner.stretch(cursor.stage, (range.start, range.end), cursor.byte, true);
         let read = inputs::read(producer, stretch).await?;
         let key = UnitKey { job: runner.job.id, unit: cursor.unit };
@@ -183,6 +195,9 @@ impl Lot {
         self.step.cuts.push(NewUnit { key, stage: cursor.stage, first: range.start, end: read.end, bytes, lanes: placed });
         let moved = Cursor { item: read.end, byte: read.end_byte, unit: cursor.unit + 1, ..cursor };
         runner.job.cursor = moved;
+        if let Some(budget) = &mut runner.budget {
+            budget.cut(read.end - range.start);
+        }
         self.move_cursor(runner.job.id, runner.cut_from, moved);
         Ok(())
     }

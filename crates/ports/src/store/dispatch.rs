@@ -61,6 +61,10 @@ pub struct ClaimedJob {
     pub cursor: Cursor,
     /// What was measured of the current stage.
     pub progress: JobProgress,
+    /// What was metered of it, in all stages.
+    pub spent: Fuel,
+    /// Items of its units that are not decided, of the same moment as `spent` and the cursor; zero for one without a budget.
+    pub open_items: u64,
     /// Replicas waiting to be sent now (retries, further replicas, those whose sending was not confirmed).
     pub due: u32,
     /// How many further replicas of this customer, over all its jobs, may be with the broker or a worker.

@@ -23,7 +23,7 @@ pub use settlement::{
     Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Unsent, Vote,
 };
 pub use turns::{in_turn, take_turns};
-pub use uploads::{BlobRelease, PartPut, UploadRoom, UploadStore};
+pub use uploads::{BlobRelease, MAX_PART_MESSAGES, PartPut, Sender, UploadRoom, UploadStore};
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -61,6 +61,8 @@ pub struct JobReport {
 pub struct UnitCounts {
     /// Units not decided.
     pub open: u64,
+    /// Their items.
+    pub open_items: u64,
     /// Valid units, all stages.
     pub valid: u64,
     /// Units given up.

@@ -163,6 +163,10 @@ pub struct AssemblyView {
     pub stage_items: u64,
     /// Whether the current stage is the last.
     pub last_stage: bool,
+    /// Items of the current stage that are cut into units.
+    pub cut: u64,
+    /// Items of those units that are not decided; zero for a job without a budget.
+    pub open_items: u64,
     /// Items of the current stage that are assembled.
     pub assembled: u64,
     /// The chain over those.

@@ -34,6 +34,26 @@ impl UploadRoom {
     }
 }
 
+/// Of a part of an upload under way so many messages that sent it are known, the first: who sends it ever again under new ids
+/// would else have a row for each.
+pub const MAX_PART_MESSAGES: usize = 8;
+
+/// Who sends a part, and in which message.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The customer, whose the blob will be.
+    pub customer: &'a CustomerName,
+    /// The message's id; none where no customer's message asks for it.
+    pub message: Option<&'a str>,
+}
+
+impl<'a> Sender<'a> {
+    /// A customer, in no message of it: such a part is written as often as it is sent.
+    pub fn of(customer: &'a CustomerName) -> Self {
+        Self { customer, message: None }
+    }
+}
+
 /// What became of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartPut {
@@ -48,6 +68,8 @@ pub enum PartPut {
     Mismatch,
     /// The customer's blobs would take more than they may; what they take.
     Full(UploadRoom),
+    /// Its message had its effect before, and what that brought was given up since: nothing is written.
+    Handled,
 }
 
 /// What became of a blob that is given up.
@@ -74,11 +96,13 @@ pub trait UploadStore: Send + Sync {
     /// changes nothing; one with another size begins the upload anew, unless that is whole. What else is in the store
     /// changes no answer, or it would tell who has which bytes.
     ///
-    /// A part is known by its digest and offset, and not by its message: who sends a blob again that it gave up may do so
-    /// under the same ids, as this grid's own client does. So a part that is delivered again after that counts as sent anew.
+    /// A message, by its id, sends a part once: delivered again when the blob was given up, whole or begun, it brings nothing
+    /// back ([`PartPut::Handled`]). It is known from when its upload became the blob or was given up, or it found the blob there,
+    /// until [`Self::forget_handled`] forgets it. What is dropped otherwise (parts that are not of their digest, that one of
+    /// another size replaced, that were left) the same messages may send again.
     async fn put_own_part(
         &self,
-        customer: &CustomerName,
+        sender: Sender<'_>,
         part: &PutBlob,
         room: UploadRoom,
         now: Micros,
@@ -104,7 +128,7 @@ pub trait UploadStore: Send + Sync {
     /// Drops up to `limit` uploads that began before a time and are not whole. Returns how many.
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
 
-    /// Forgets up to `limit` messages that had their effect before a time, of those that have it once: such as gave a blob up
-    /// or had a job rest or go on. Returns how many; they would have it again.
+    /// Forgets up to `limit` messages that had their effect before a time, of those that have it once: such as brought a blob or
+    /// gave it up, or had a job rest or go on. Returns how many; they would have it again.
     async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
 }

@@ -51,6 +51,7 @@ fn spec() -> JobSpec {
         quorum: 2,
         priority: -3,
         deadline_s: Some(3_600),
+        budget_fuel: None,
         max_failures: 4,
         limits: Limits { fuel_per_item: Fuel::new(1 << 60).unwrap(), memory_bytes: 1 << 26, output_bytes: 4_096 },
         unit: UnitSizing { target_ms: 5_000, max_items: 100 },
@@ -88,6 +89,7 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
 fn golden_messages_are_written_and_read_as_ever() {
     check(&PutBlob { digest: Digest::of(b"abc"), size: 3, offset: 0, data: b"abc".to_vec() });
     check(&spec());
+    check(&JobSpec { budget_fuel: Some(Fuel::MAX), ..spec() });
     check(&CancelJob { job: job() });
     check(&Accepted { job: job(), items: 10_000_000 });
     let mut problem = Problem::new(Code::InvalidJob, "it has one mistake");
@@ -178,7 +180,7 @@ fn jobs_and_usage() {
     let (job, at, state) = (job(), Micros(1_700_000_000_000_000), JobState::Running);
     let items = ItemCounts { submitted: 10, succeeded: 8, failed: 1, cancelled: 0 };
     check(&GetJobStatus { job });
-    check(&JobStatus {
+    let status = |budget_fuel| JobStatus {
         job,
         message_id: "m-1".into(),
         state,
@@ -190,6 +192,7 @@ fn jobs_and_usage() {
         units_valid: 3,
         units_failed: 1,
         usage: UsageSummary::default(),
+        budget_fuel,
         cost: None,
         eta_s: None,
         parts: 3,
@@ -199,7 +202,9 @@ fn jobs_and_usage() {
         ended_at_us: None,
         deadline_at_us: Some(at),
         certificate: None,
-    });
+    };
+    check(&status(None));
+    check(&status(Some(Fuel::MAX)));
     check(&ListJobs { state: Some(state), before: Some(job), limit: 5 });
     let correlation_id = Some("order-7".to_owned());
     let line = JobLine {

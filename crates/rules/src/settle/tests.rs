@@ -20,7 +20,7 @@ fn unit(quorum: u16) -> UnitFacts {
 }
 
 fn policy(quorum: u8) -> Policy {
-    Policy { quorum, max_failures: 3, meter: MeterId::new("m-1").unwrap() }
+    Policy { quorum, max_failures: 3, meter: MeterId::new("m-1").unwrap(), fuel_per_item: Fuel::MAX }
 }
 
 fn host(n: u16) -> HostId {
@@ -61,6 +61,15 @@ fn a_liar_is_outvoted_by_one_more_replica() {
     assert_eq!(third.end, Some(End::Valid));
     assert_eq!(third.ends[1].0, 0, "the liar's replica lost the vote");
     assert_eq!(third.ends[1].1, ReplicaState::Failed);
+}
+
+#[test]
+fn a_host_that_claims_more_fuel_than_its_items_may_take_has_failed() {
+    let limit = |fuel| Policy { fuel_per_item: Fuel::new(fuel).unwrap(), ..policy(1) };
+    let mut greedy = unit(1);
+    let judgement = judged(&mut greedy, &limit(1), 0, 0, answer(b"a"));
+    assert_eq!((judgement.end, judgement.ends[0].1, judgement.due.len()), (None, ReplicaState::Failed, 1), "7 for 4 items of 1");
+    assert_eq!(judged(&mut unit(1), &limit(2), 0, 0, answer(b"a")).end, Some(End::Valid));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ports::store::{
 };
 use protocol::frame::ResultFrame;
 use protocol::job::{ItemCounts, JobState};
-use protocol::{CustomerName, Digest, JobId, Micros, ReplicaKey, UnitKey};
+use protocol::{CustomerName, Digest, Fuel, JobId, Micros, ReplicaKey, UnitKey};
 use store::StoreOptions;
 use testkit::MemoryStore;
 use testkit::store_contract::World;
@@ -111,6 +111,7 @@ impl Story {
             ..self.sql.job(self.numbers.below(40))
         };
         job.spec.reduce = self.numbers.one_in(3);
+        job.spec.budget_fuel = self.numbers.one_in(3).then_some(Fuel::MAX);
         let reply = self.sql.message(&format!("accepted {}", self.numbers.below(20)));
         if both!(self, admit(job, reply)) == Some(ports::store::Admission::New) {
             self.jobs.push(id);

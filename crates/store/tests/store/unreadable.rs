@@ -1,9 +1,9 @@
-//! One specification that cannot be read, beside others that can: its job waits, and keeps none of the others waiting.
+//! Rows that cannot be read, beside others that can: whose they are waits, and keeps none of the others waiting.
 
 use std::sync::Arc;
 
 use ports::store::{Settlement, StageStep};
-use protocol::JobId;
+use protocol::{JobId, ReplicaKey};
 use store::{SqlStore, StoreError};
 use testkit::store_contract::World;
 use testkit::store_contract::world::{NOW, at, computed, valid};
@@ -54,6 +54,31 @@ async fn others_go_on(store: SqlStore, url: &str) {
     assert!(world.assemble(good[0], 10, StageStep::Stay).await.1.is_some());
 }
 
+/// A unit that cannot be read is not settled, alone or with others, until it is mended; what does not touch it is.
+async fn one_unit_stays_behind(store: SqlStore, url: &str) {
+    let world = World::new(Arc::new(store));
+    let job = world.admit(30).await;
+    let units = world.sent(job, &[0, 5, 10, 15, 20, 25, 30]).await;
+    let damages = [
+        ("UPDATE units SET state = 'rubbish' WHERE unit = 0", "UPDATE units SET state = 'open' WHERE unit = 0"),
+        ("UPDATE replicas SET state = 'rubbish' WHERE unit = 2", "UPDATE replicas SET state = 'sent' WHERE unit = 2"),
+        ("UPDATE replicas SET host = '' WHERE unit = 4", "UPDATE replicas SET host = NULL WHERE unit = 4"),
+    ];
+    for ((damage, mend), pair) in damages.into_iter().zip(units.chunks(2)) {
+        execute(url, damage).await;
+        let replicas = [pair[0].replica(0), pair[1].replica(0)];
+        for meets_it in [&replicas[..], &replicas[..1]] {
+            let settled = world.store.settle(meets_it, Box::new(|_| unreachable!("there is nothing to decide on"))).await;
+            assert!(matches!(settled, Err(StoreError::Corrupt { .. })), "{damage}: {settled:?}");
+        }
+        world.settle(&[ReplicaKey { job: JobId(uuid::Uuid::nil()), unit: 0, replica: 0 }], Settlement::default()).await;
+        world.settle_valid(&pair[1..]).await;
+        execute(url, mend).await;
+        world.settle_valid(&pair[..1]).await;
+    }
+    assert_eq!(world.store.job(job).await.unwrap().unwrap().units.valid, 6);
+}
+
 #[tokio::test]
 async fn others_go_on_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,4 +90,17 @@ async fn others_go_on_on_sqlite() {
 async fn others_go_on_on_postgres() {
     let url = postgres_url().await;
     others_go_on(postgres(&url).await, &url).await;
+}
+
+#[tokio::test]
+async fn one_unit_stays_behind_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite(folder.path(), patient()).await;
+    one_unit_stays_behind(store, &format!("sqlite://{}/store.db", folder.path().display())).await;
+}
+
+#[tokio::test]
+async fn one_unit_stays_behind_on_postgres() {
+    let url = postgres_url().await;
+    one_unit_stays_behind(postgres(&url).await, &url).await;
 }

@@ -66,6 +66,8 @@ impl Job {
             stage: self.tally.stage,
             stage_items: self.stage_items,
             last_stage: self.last_stage,
+            cut: self.cursor.0,
+            open_items: self.reserved_items(),
             assembled: self.assembled,
             chain: self.chain,
             items_chain: self.items_chain,

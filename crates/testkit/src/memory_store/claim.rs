@@ -111,6 +111,8 @@ impl Job {
             last_stage: self.last_stage,
             cursor: Cursor { stage: self.tally.stage, item, byte, unit: self.tally.next_unit },
             progress: self.tally.progress,
+            spent: self.tally.sums.usage.fuel,
+            open_items: self.reserved_items(),
             due: u32::try_from(self.due_by(now).take(MAX_DUE).count()).unwrap_or(u32::MAX),
             customer_units_left: 0,
             admitted_at: admitted.admitted_at,

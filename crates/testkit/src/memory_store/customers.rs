@@ -33,10 +33,11 @@ impl CustomerStore for MemoryStore {
     }
 
     async fn remove_customer(&self, name: &CustomerName) -> Result<bool, StoreError> {
+        let now = self.shared.clock.now();
         self.run("remove customer", |state| {
             let idle = !state.running().any(|(_, job)| job.admitted.customer == *name);
             if idle {
-                state.release_all(name);
+                state.release_all(name, now);
                 state.customers.remove(name);
             }
             Ok(idle)

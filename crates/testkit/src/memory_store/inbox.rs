@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use protocol::{CustomerName, Micros};
+use protocol::{CustomerName, Digest, Micros};
 
 use super::state::{rows, text};
 
@@ -13,6 +13,11 @@ pub(super) type Effect = (CustomerName, String, String);
 /// What an effect is known by; nothing where no customer's message asks for it.
 pub(super) fn effect(customer: &CustomerName, message: Option<&str>, act: String) -> Option<Effect> {
     message.map(|message| (customer.clone(), text(message.to_owned()), act))
+}
+
+/// What a message does that sends a part of a blob.
+pub(super) fn put(digest: Digest, offset: u64) -> String {
+    format!("put {digest} {offset}")
 }
 
 /// Effects of messages, each with its time and what it freed.

@@ -29,8 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ports::clock::Clock;
 use ports::store::StoreError;
 
+use self::fault::{Damaged, Refused, away};
 pub use self::fault::{FaultPlan, StoreFault};
-use self::fault::{Refused, away};
 use self::state::State;
 
 /// The store; clones share all of it, as connections to one database do.
@@ -42,6 +42,7 @@ pub struct MemoryStore {
 struct Shared {
     state: Mutex<State>,
     plan: Mutex<Option<FaultPlan>>,
+    damaged: Damaged,
     clock: Arc<dyn Clock>,
 }
 
@@ -52,7 +53,8 @@ pub struct Snapshot(State);
 impl MemoryStore {
     /// An empty store; the clock tells when jobs end, which nobody passes in.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), plan: Mutex::default(), clock }) }
+        let (state, plan, damaged) = (Mutex::default(), Mutex::default(), Damaged::default());
+        Self { shared: Arc::new(Shared { state, plan, damaged, clock }) }
     }
 
     /// Takes a backup.
@@ -80,6 +82,9 @@ impl MemoryStore {
         let fault = self.planned(operation);
         if fault == StoreFault::FailBefore {
             return Err(away(operation, "the connection was lost before anything was written"));
+        }
+        if fault == StoreFault::Corrupt {
+            return Err(Refused("it is so by plan".to_owned()).of(operation));
         }
         let done = transaction(&mut self.lock()).map_err(|refused| refused.of(operation))?;
         if fault == StoreFault::FailAfter {

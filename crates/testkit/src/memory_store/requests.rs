@@ -171,7 +171,7 @@ impl State {
         let Some(job) = self.own_job(customer, job) else { return ResultsRelease::Unknown };
         match job.state {
             JobState::Running => ResultsRelease::Running,
-            JobState::Completed | JobState::Cancelled | JobState::Expired => {
+            JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted => {
                 job.drop_results(now);
                 ResultsRelease::Done
             }

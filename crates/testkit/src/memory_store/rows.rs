@@ -148,6 +148,17 @@ impl Job {
         }
     }
 
+    /// Items of its units that are not decided.
+    pub(super) fn open_items(&self) -> u64 {
+        let open = self.units.values().filter(|unit| unit.result.state == UnitState::Open);
+        open.map(|unit| unit.end - unit.first).sum()
+    }
+
+    /// The same where a budget asks for it.
+    pub(super) fn reserved_items(&self) -> u64 {
+        if self.admitted.spec.budget_fuel.is_some() { self.open_items() } else { 0 }
+    }
+
     /// Whether a unit of that number, or one that begins with that item of that stage, is there.
     pub(super) fn has_unit(&self, unit: u32, stage: u8, first: u64) -> bool {
         self.units.contains_key(&unit) || self.by_item.contains_key(&(stage, first))

@@ -14,7 +14,7 @@ use super::state::State;
 #[async_trait]
 impl SettlementStore for MemoryStore {
     async fn settle(&self, keys: &[ReplicaKey], decide: Settle) -> Result<(), StoreError> {
-        self.run("settle", |state| state.settle(keys, decide))
+        self.run("settle", |state| self.intact(keys).and_then(|()| state.settle(keys, decide)))
     }
 
     async fn assemble(&self, job: JobId, max_units: u32, decide: Assemble) -> Result<Option<bool>, StoreError> {

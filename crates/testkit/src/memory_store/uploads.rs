@@ -1,18 +1,18 @@
 //! Uploads: which blobs are whose. What a customer sends is its own until it is whole and of its digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ports::store::{AppVerdict, BlobRelease, PartPut, StoreError, UploadRoom, UploadStore};
+use ports::store::{AppVerdict, BlobRelease, MAX_PART_MESSAGES, PartPut, Sender, StoreError, UploadRoom, UploadStore};
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::digest::DigestWriter;
 use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::blobs::{PART, Parts, is_part};
-use super::inbox::{Effect, effect};
+use super::inbox::{Effect, Inbox, effect, put};
 use super::state::{State, rows};
 
 /// How many gaps of an upload are listed at most.
@@ -24,15 +24,34 @@ pub(super) struct Upload {
     size: u64,
     whole: bool,
     begun_at: Micros,
-    /// The bytes of each part, while it is not whole; nothing where the same are in the blob.
-    parts: BTreeMap<u64, Option<Arc<[u8]>>>,
+    /// Its parts by where they begin, while it is not whole.
+    parts: BTreeMap<u64, Sent>,
+}
+
+/// A part that was sent.
+#[derive(Clone)]
+struct Sent {
+    /// Its bytes; nothing where the same are in the blob.
+    data: Option<Arc<[u8]>>,
+    /// The first messages that sent it.
+    messages: BTreeSet<String>,
+}
+
+/// A part to be written.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    part: &'a PutBlob,
+    /// The message that sends it.
+    message: Option<&'a str>,
+    /// When it is handled, by the store's own clock.
+    handled_at: Micros,
 }
 
 #[async_trait]
 impl UploadStore for MemoryStore {
     async fn put_own_part(
         &self,
-        customer: &CustomerName,
+        sender: Sender<'_>,
         part: &PutBlob,
         room: UploadRoom,
         now: Micros,
@@ -41,7 +60,9 @@ impl UploadStore for MemoryStore {
         if !is_part(part.size, part.offset, &part.data) || (alone && Digest::of(&part.data) != part.digest) {
             return Ok(PartPut::Mismatch);
         }
-        self.run("put part of an upload", |state| Ok(state.put_own_part(customer, part, room, now)))
+        let Sender { customer, message } = sender;
+        let sending = Sending { part, message, handled_at: self.shared.clock.now() };
+        self.run("put part of an upload", |state| Ok(state.put_own_part(customer, sending, room, now)))
     }
 
     async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {
@@ -93,12 +114,19 @@ impl State {
         own.fold(UploadRoom::default(), |taken, (_, upload)| taken.with(upload.size, None))
     }
 
-    fn put_own_part(&mut self, customer: &CustomerName, part: &PutBlob, room: UploadRoom, now: Micros) -> PartPut {
+    fn put_own_part(&mut self, customer: &CustomerName, sending: Sending<'_>, room: UploadRoom, now: Micros) -> PartPut {
+        let Sending { part, message, handled_at } = sending;
         let (digest, size) = (part.digest, part.size);
         let key = (customer.clone(), digest);
+        let effect = effect(customer, message, put(digest, part.offset));
         match self.uploads.get(&key) {
             Some(upload) if upload.whole && upload.size != size => return PartPut::Mismatch,
-            Some(upload) if upload.whole => return upload.received(),
+            Some(upload) if upload.whole => {
+                self.inbox.note(effect, 0, handled_at);
+                return upload.received();
+            }
+            Some(upload) if upload.size == size && upload.parts.contains_key(&part.offset) => {}
+            _ if self.inbox.freed(effect.as_ref()).is_some() => return PartPut::Handled,
             Some(upload) if upload.size == size => {}
             // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
             before => {
@@ -115,23 +143,29 @@ impl State {
         let begun = Upload { size, whole: false, begun_at: now, parts: BTreeMap::new() };
         let upload = self.uploads.entry(key).or_insert(begun);
         let data = (!is_there).then(|| part.data.clone().into());
-        upload.parts.entry(part.offset).or_insert(data);
+        let sent = upload.parts.entry(part.offset).or_insert(Sent { data, messages: BTreeSet::new() });
+        if let Some(message) = message
+            && sent.messages.len() < MAX_PART_MESSAGES
+        {
+            sent.messages.insert(message.to_owned());
+        }
         let answer = upload.received();
-        if upload.sent() < size { answer } else { self.finish(customer, digest) }
+        if upload.sent() < size { answer } else { self.finish(customer, digest, handled_at) }
     }
 
     /// Makes a complete upload whole, or drops it if its bytes are others.
-    fn finish(&mut self, customer: &CustomerName, digest: Digest) -> PartPut {
+    fn finish(&mut self, customer: &CustomerName, digest: Digest, handled_at: Micros) -> PartPut {
         let Some(upload) = self.uploads.get_mut(&(customer.clone(), digest)) else { return PartPut::Mismatch };
         let mut parts = Parts::new();
         let mut writer = DigestWriter::default();
-        for (start, data) in &upload.parts {
-            let Some(data) = data.as_ref().or_else(|| self.blobs.part(digest, upload.size, *start)) else { continue };
+        for (start, sent) in &upload.parts {
+            let Some(data) = sent.data.as_ref().or_else(|| self.blobs.part(digest, upload.size, *start)) else { continue };
             writer.update(data);
             parts.insert(*start, Arc::clone(data));
         }
         if writer.finish() == digest {
             self.blobs.adopt(digest, upload.size, parts);
+            upload.note_messages(&mut self.inbox, customer, digest, handled_at);
             upload.whole = true;
             upload.parts.clear();
             return upload.received();
@@ -156,16 +190,17 @@ impl State {
         if let Some(job) = self.user(digest, Some(customer)).filter(|_| whole) {
             return BlobRelease::InUse { job };
         }
+        upload.note_messages(&mut self.inbox, customer, digest, now);
         self.drop_upload(customer, digest);
         self.inbox.note(effect, bytes, now);
         BlobRelease::Released { bytes }
     }
 
     /// Gives up all blobs of a customer of which no job runs.
-    pub(super) fn release_all(&mut self, customer: &CustomerName) {
+    pub(super) fn release_all(&mut self, customer: &CustomerName, now: Micros) {
         let own: Vec<Digest> = self.uploads.keys().filter(|(owner, _)| owner == customer).map(|(_, digest)| *digest).collect();
         for digest in own {
-            self.drop_upload(customer, digest);
+            self.release_blob(customer, digest, None, now);
         }
     }
 
@@ -199,6 +234,15 @@ impl Upload {
 
     fn received(&self) -> PartPut {
         PartPut::Stored { received: self.sent(), whole: self.whole }
+    }
+
+    /// Notes the messages that sent its parts, once it is the blob or is given up.
+    fn note_messages(&self, inbox: &mut Inbox, customer: &CustomerName, digest: Digest, now: Micros) {
+        for (start, sent) in &self.parts {
+            for message in &sent.messages {
+                inbox.note(effect(customer, Some(message), put(digest, *start)), 0, now);
+            }
+        }
     }
 
     fn entry(&self, digest: Digest) -> BlobEntry {

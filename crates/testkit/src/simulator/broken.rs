@@ -7,6 +7,8 @@ pub enum Broken {
     AckBeforeEffect,
     /// The store does not know a submission that comes again.
     NoInbox,
+    /// What is under way of a job does not count against its budget.
+    NoReserve,
     /// An outcome of a replica that has ended counts as if it were a further replica's.
     NoFencing,
 }

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use ports::store::{
-    Activity, ActivityStore, BlobRelease, CustomerStore, CustomerUse, JobReport, PartPut, StoreError, UploadRoom, UploadStore,
+    Activity, ActivityStore, BlobRelease, CustomerStore, CustomerUse, JobReport, PartPut, Sender, StoreError, UploadRoom,
+    UploadStore,
 };
 use protocol::blob::{BlobEntry, PutBlob};
 use protocol::customer::CustomerRecord;
@@ -37,12 +38,12 @@ impl CustomerStore for Database {
 impl UploadStore for Database {
     async fn put_own_part(
         &self,
-        customer: &CustomerName,
+        sender: Sender<'_>,
         part: &PutBlob,
         room: UploadRoom,
         now: Micros,
     ) -> Result<PartPut, StoreError> {
-        self.perform("put own part", self.inner.put_own_part(customer, part, room, now)).await
+        self.perform("put own part", self.inner.put_own_part(sender, part, room, now)).await
     }
 
     async fn own_blob_size(&self, customer: &CustomerName, digest: Digest) -> Result<Option<u64>, StoreError> {

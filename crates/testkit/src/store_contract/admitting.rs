@@ -1,6 +1,6 @@
 //! Admission: a submission becomes a job once, whatever arrives twice.
 
-use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, UploadRoom};
+use ports::store::{Admission, AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, Sender, UploadRoom};
 use protocol::blob::PutBlob;
 use protocol::head::JobHead;
 use protocol::job::{EntryKind, ItemCounts, JobState};
@@ -42,7 +42,7 @@ pub async fn a_job_whose_blob_is_gone_is_not_admitted(world: World) {
     let shared = Digest::of(bytes);
     let part = PutBlob { digest: shared, size: 6, offset: 0, data: bytes.to_vec() };
     let put = async |customer: &CustomerName| {
-        let put = world.store.put_own_part(customer, &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
+        let put = world.store.put_own_part(Sender::of(customer), &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
         assert_eq!(put, PartPut::Stored { received: 6, whole: true });
     };
     let mut job = world.job(10);
@@ -68,7 +68,7 @@ pub async fn a_blob_is_not_given_up_under_a_job_being_admitted(world: World) {
         let bytes = vec![round; 3];
         let digest = Digest::of(&bytes);
         let part = PutBlob { digest, size: 3, offset: 0, data: bytes };
-        world.store.put_own_part(&world.customer, &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
+        world.store.put_own_part(Sender::of(&world.customer), &part, UploadRoom::of_bytes(100), NOW).await.unwrap();
         let mut job = world.job(10);
         job.spec.shared = Some(digest);
         let (id, reply) = (job.id, world.message(&format!("accepted {}", job.id)));

@@ -1,6 +1,6 @@
 //! Customers: limits and weight, and what each uses.
 
-use ports::store::{Admission, CustomerUse, NewJob, OutboxMessage, PartPut, Settlement, UploadRoom};
+use ports::store::{Admission, CustomerUse, NewJob, OutboxMessage, PartPut, Sender, Settlement, UploadRoom};
 use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::customer::{CustomerLimits, CustomerRecord};
 use protocol::job::ItemCounts;
@@ -94,7 +94,7 @@ pub async fn a_removed_customers_blobs_go(world: World) {
     let put = async |customer: &CustomerName, bytes: &[u8]| {
         let data = bytes[..bytes.len().min(PART_BYTES)].to_vec();
         let part = PutBlob { digest: Digest::of(bytes), size: size(bytes), offset: 0, data };
-        let put = world.store.put_own_part(customer, &part, UploadRoom::of_bytes(1 << 40), NOW).await.unwrap();
+        let put = world.store.put_own_part(Sender::of(customer), &part, UploadRoom::of_bytes(1 << 40), NOW).await.unwrap();
         assert!(matches!(put, PartPut::Stored { .. }), "{put:?}");
     };
     for bytes in [&own, &common, &begun, &needed] {
@@ -125,7 +125,7 @@ pub async fn blobs_are_counted_too(world: World) {
     let put = async |bytes: &[u8]| {
         let part = PutBlob { digest: Digest::of(bytes), size: size(bytes), offset: 0, data: bytes.to_vec() };
         let room = UploadRoom { bytes: 1 << 20, blobs: 2 };
-        world.store.put_own_part(&name("acme"), &part, room, NOW).await.unwrap()
+        world.store.put_own_part(Sender::of(&name("acme")), &part, room, NOW).await.unwrap()
     };
     for bytes in [&b""[..], b"a", b"a"] {
         assert_eq!(put(bytes).await, PartPut::Stored { received: size(bytes), whole: true });

@@ -1,8 +1,9 @@
 //! Dispatch: leases, cursors, lanes, sending and losing.
 
-use ports::store::{Dispatch, ReplicaState, Settlement, UsageFilter};
-use protocol::{Micros, UnitKey};
+use ports::store::{Dispatch, ReplicaState, Settlement, StageStep, UsageFilter};
+use protocol::{Fuel, Micros, UnitKey};
 
+use super::requests::given_up;
 use super::world::{NOW, World, assign, at, cut, ended};
 
 /// A job is claimed while there is something to cut or to send, and only then.
@@ -25,6 +26,39 @@ pub async fn claims_what_there_is_to_do(world: World) {
     world.settle(&[units[0].replica(0)], retry).await;
     assert!(world.claim("a", at(4)).await.is_empty());
     assert_eq!(world.claim("a", at(5)).await[0].due, 1);
+}
+
+/// Of a job with a budget it is told what was metered, and how many items are cut and not decided.
+pub async fn what_a_budget_reserves_is_told(world: World) {
+    let mut budgeted = world.job(20);
+    budgeted.spec.budget_fuel = Fuel::new(1 << 40).ok();
+    let job = world.admit_job(budgeted).await;
+    let told = async || {
+        let claimed = world.claim("a", NOW).await.remove(0);
+        let (view, _) = world.assemble(job, 10, StageStep::Stay).await;
+        let view = view.unwrap();
+        assert_eq!((view.open_items, view.sums.usage.fuel), (claimed.open_items, claimed.spent));
+        assert_eq!(view.cut, claimed.cursor.item);
+        assert_eq!(world.store.job(job).await.unwrap().unwrap().units.open_items, claimed.open_items);
+        (claimed.spent.get(), claimed.open_items)
+    };
+    assert_eq!(told().await, (0, 0));
+    let units = world.sent(job, &[0, 3, 8, 9]).await;
+    assert_eq!(told().await, (0, 9));
+    world.settle_valid(&units[..1]).await;
+    assert_eq!(told().await, (1_000, 6));
+    let first = units[1].replica(0);
+    let settlement = Settlement {
+        replicas: vec![ended(first, ReplicaState::Failed, "trap")],
+        units: vec![given_up(units[1], "trap")],
+        ..Settlement::default()
+    };
+    world.settle(&[first], settlement).await;
+    assert_eq!(told().await, (1_000, 1));
+    let other = world.admit(10).await;
+    world.cut(other, &[0, 5]).await;
+    let claimed = world.claim("a", NOW).await;
+    assert_eq!(claimed.iter().find(|job| job.id == other).map(|job| job.open_items), Some(0), "nobody asks for it");
 }
 
 /// A lease keeps others away until it ends or is given back.

@@ -1,16 +1,30 @@
 //! Redelivery: a message that was handled and is delivered again does not undo what was asked since.
 
-use ports::store::{BlobRelease, NewJob, PartPut, UploadRoom};
-use protocol::blob::PutBlob;
+use ports::store::{BlobRelease, MAX_PART_MESSAGES, NewJob, PartPut, Sender, UploadRoom};
+use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::job::{ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId, Micros};
 
+use super::blobs::{data, size};
 use super::requests::{customer, end};
+use super::uploads::part;
 use super::world::{NOW, World};
 
 /// A time before all, and one after all: when a message was handled is told by the store's own clock.
 const BEFORE: Micros = Micros(0);
 const AFTER: Micros = Micros(i64::MAX);
+/// The bytes of a whole part.
+const FULL: u64 = 1 << 20;
+
+/// A part is there, and so many bytes of its blob, which is not whole.
+fn begun(received: u64) -> PartPut {
+    PartPut::Stored { received, whole: false }
+}
+
+/// A part is there, and with it all of its blob.
+fn whole(received: u64) -> PartPut {
+    PartPut::Stored { received, whole: true }
+}
 
 impl World {
     /// Lets a job rest or go on by a message; the state it is in.
@@ -22,13 +36,27 @@ impl World {
         self.store.job(job).await.unwrap().unwrap().paused
     }
 
-    /// Sends a blob of one part.
+    /// Sends a blob of one part, in no message.
     async fn send_blob(&self, owner: &CustomerName, bytes: &[u8]) -> Digest {
-        let (digest, size) = (Digest::of(bytes), u64::try_from(bytes.len()).unwrap());
-        let part = PutBlob { digest, size, offset: 0, data: bytes.to_vec() };
-        let put = self.store.put_own_part(owner, &part, UploadRoom::of_bytes(1 << 20), NOW).await.unwrap();
-        assert_eq!(put, PartPut::Stored { received: size, whole: true });
-        digest
+        let part = part(Digest::of(bytes), bytes, 0);
+        let put = self.store.put_own_part(Sender::of(owner), &part, UploadRoom::of_bytes(FULL), NOW).await.unwrap();
+        assert_eq!(put, whole(part.size));
+        part.digest
+    }
+
+    async fn put_by(&self, customer: &CustomerName, part: &PutBlob, message: &str) -> PartPut {
+        let sender = Sender { customer, message: Some(message) };
+        self.store.put_own_part(sender, part, UploadRoom::of_bytes(1 << 30), NOW).await.unwrap()
+    }
+
+    /// Sends a part of those bytes in a message.
+    async fn send_by(&self, bytes: &[u8], number: usize, message: &str) -> PartPut {
+        self.put_by(&self.customer, &part(Digest::of(bytes), bytes, number), message).await
+    }
+
+    /// That the customer has no blob, whole or begun.
+    async fn expect_nothing(&self) {
+        assert_eq!(self.store.own_blobs(&self.customer, None, 10).await.unwrap(), []);
     }
 
     async fn give_up(&self, digest: Digest, message: &str) -> BlobRelease {
@@ -92,8 +120,115 @@ pub async fn a_message_is_known_by_its_customer_and_what_it_does(world: World) {
     assert_eq!(world.store.own_blob_size(&customer("other"), first).await.unwrap(), None);
 }
 
-/// A part has no key: clients name parts by their digest and offset, and send a blob again that was deleted.
-pub async fn a_part_that_comes_again_after_a_deletion_is_sent_anew(world: World) {
+/// A blob that was deleted stays away, though a message that sent it comes again; a new message sends it anew.
+pub async fn a_part_that_comes_again_after_a_deletion_brings_nothing_back(world: World) {
+    let (bytes, digest) = (b"bytes", Digest::of(b"bytes"));
+    // The second finds the blob there, and has had its effect, too.
+    for message in ["one", "one", "two", "two"] {
+        assert_eq!(world.send_by(bytes, 0, message).await, whole(5));
+    }
+    assert_eq!(world.give_up(digest, "one").await, BlobRelease::Released { bytes: 5 });
+    for message in ["one", "two", "one"] {
+        assert_eq!(world.send_by(bytes, 0, message).await, PartPut::Handled, "{message}");
+    }
+    world.expect_nothing().await;
+    // Another customer's is another message, and so is one that sent something else.
+    assert_eq!(world.put_by(&customer("other"), &part(digest, bytes, 0), "one").await, whole(5));
+    assert_eq!(world.send_by(b"other bytes", 0, "one").await, whole(11));
+    assert_eq!(world.send_by(bytes, 0, "three").await, whole(5));
+    assert!(world.has(digest).await);
+    assert_eq!(world.send_by(bytes, 0, "one").await, whole(5), "it is there");
+}
+
+/// Nor do those of several parts, whichever comes again.
+pub async fn nor_do_the_parts_of_a_longer_blob(world: World) {
+    let bytes = data(2 * PART_BYTES + 5);
+    let (digest, released, all) = (Digest::of(&bytes), BlobRelease::Released { bytes: size(&bytes) }, whole(size(&bytes)));
+    let first = begun(FULL + 5);
+    let sent = [(2, "last", begun(5)), (0, "first", first), (0, "again", first), (1, "middle", all), (1, "late", all)];
+    for (number, message, put) in sent {
+        assert_eq!(world.send_by(&bytes, number, message).await, put, "{message}");
+    }
+    assert_eq!(world.give_up(digest, "one").await, released);
+    for (number, message, _) in sent {
+        assert_eq!(world.send_by(&bytes, number, message).await, PartPut::Handled, "{message}");
+    }
+    world.expect_nothing().await;
+    // One id may do for all parts.
+    for (number, put) in [begun(FULL), begun(2 * FULL), all].into_iter().enumerate() {
+        assert_eq!(world.send_by(&bytes, number, "all").await, put);
+    }
+    assert!(world.store.read_blob(digest, 0, usize::MAX).await.unwrap() == bytes);
+    assert_eq!(world.give_up(digest, "two").await, released);
+    for number in 0..3 {
+        assert_eq!(world.send_by(&bytes, number, "all").await, PartPut::Handled);
+    }
+}
+
+/// Nor do those of an upload that was given up before it was whole. A part that it did not have is sent for the first time.
+pub async fn nor_do_those_of_an_upload_given_up_half_way(world: World) {
+    let bytes = data(2 * PART_BYTES);
+    for message in ["one", "two", "one"] {
+        assert_eq!(world.send_by(&bytes, 0, message).await, begun(FULL));
+    }
+    assert_eq!(world.give_up(Digest::of(&bytes), "one").await, BlobRelease::Released { bytes: 2 * FULL });
+    for message in ["one", "two"] {
+        assert_eq!(world.send_by(&bytes, 0, message).await, PartPut::Handled);
+    }
+    world.expect_nothing().await;
+    assert_eq!(world.send_by(&bytes, 1, "one").await, begun(FULL));
+    assert_eq!(world.send_by(&bytes, 0, "two").await, PartPut::Handled, "though an upload is under way");
+    assert_eq!(world.send_by(&bytes, 0, "three").await, whole(2 * FULL));
+}
+
+/// Parts that are not of their digest, that one of another size replaced or that were left are dropped as if they had never come.
+pub async fn dropped_parts_may_be_sent_again_by_the_same_messages(world: World) {
+    let bytes = data(PART_BYTES + 1);
+    let right = part(Digest::of(&bytes), &bytes, 0);
+    let wrong = PutBlob { data: vec![1; PART_BYTES], ..right.clone() };
+    let longer = PutBlob { size: 3 * FULL, ..right.clone() };
+    let put = async |part: &PutBlob, message: &str| world.put_by(&world.customer, part, message).await;
+    for message in ["one", "two"] {
+        assert_eq!(put(&wrong, message).await, begun(FULL));
+    }
+    assert_eq!(world.send_by(&bytes, 1, "three").await, PartPut::Mismatch);
+    world.expect_nothing().await;
+    for part in [&right, &longer, &right] {
+        assert_eq!((put(part, "one").await, put(part, "two").await), (begun(FULL), begun(FULL)));
+    }
+    assert_eq!(world.store.forget_uploads(AFTER, 10).await.unwrap(), 1);
+    assert_eq!((put(&right, "two").await, world.send_by(&bytes, 1, "three").await), (begun(FULL), whole(FULL + 1)));
+    // These have had their effect, but not the one whose part was dropped.
+    world.give_up(right.digest, "one").await;
+    assert_eq!((put(&right, "two").await, world.send_by(&bytes, 1, "three").await), (PartPut::Handled, PartPut::Handled));
+    assert_eq!(put(&right, "one").await, begun(FULL));
+}
+
+/// Who sends a part under ever new ids while its upload is under way has the first of them known.
+pub async fn each_part_knows_its_first_messages(world: World) {
+    let bytes = data(PART_BYTES + 1);
+    for n in 0..=MAX_PART_MESSAGES {
+        assert_eq!(world.send_by(&bytes, 0, &format!("message {n}")).await, begun(FULL));
+    }
+    world.give_up(Digest::of(&bytes), "one").await;
+    for n in 0..MAX_PART_MESSAGES {
+        assert_eq!(world.send_by(&bytes, 0, &format!("message {n}")).await, PartPut::Handled);
+    }
+    assert_eq!(world.send_by(&bytes, 0, &format!("message {MAX_PART_MESSAGES}")).await, begun(FULL));
+}
+
+/// A customer that is removed has given up all its blobs, whole or begun.
+pub async fn a_removed_customers_messages_bring_nothing_back(world: World) {
+    let (short, long) = (data(7), data(PART_BYTES + 1));
+    assert_eq!((world.send_by(&short, 0, "one").await, world.send_by(&long, 0, "two").await), (whole(7), begun(FULL)));
+    assert!(world.store.remove_customer(&world.customer).await.unwrap());
+    let again = (world.send_by(&short, 0, "one").await, world.send_by(&long, 0, "two").await);
+    assert_eq!(again, (PartPut::Handled, PartPut::Handled));
+    world.expect_nothing().await;
+}
+
+/// What no customer's message sends is sent as often as it is said.
+pub async fn what_no_message_sends_is_sent_each_time(world: World) {
     let digest = world.send_blob(&world.customer, b"bytes").await;
     for message in ["one", "two"] {
         assert_eq!(world.give_up(digest, message).await, BlobRelease::Released { bytes: 5 });
@@ -131,4 +266,9 @@ pub async fn handled_messages_are_forgotten(world: World) {
     assert_eq!((forget(AFTER, 2).await, forget(AFTER, 2).await, forget(AFTER, 2).await), (2, 1, 0));
     world.rest(job, true, "one").await;
     assert!(world.rests(job).await, "nobody knows it any more");
+    assert_eq!(forget(AFTER, 10).await, 1);
+    assert_eq!(world.send_by(b"bytes", 0, "one").await, whole(5));
+    world.give_up(Digest::of(b"bytes"), "one").await;
+    assert_eq!((forget(BEFORE, 10).await, world.send_by(b"bytes", 0, "one").await), (0, PartPut::Handled));
+    assert_eq!((forget(AFTER, 10).await, world.send_by(b"bytes", 0, "one").await), (2, whole(5)));
 }

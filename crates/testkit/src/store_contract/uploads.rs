@@ -1,6 +1,6 @@
 //! Uploads: who may use a blob, and how long its bytes stay.
 
-use ports::store::{AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, UploadRoom};
+use ports::store::{AppRecord, AppVerdict, BlobRelease, NewJob, PartPut, Sender, UploadRoom};
 use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::input::Input;
 use protocol::job::{EntryKind, ItemCounts};
@@ -21,7 +21,7 @@ fn full(bytes: u64) -> PartPut {
 }
 
 /// A part of those bytes, under that digest.
-fn part(digest: Digest, data: &[u8], part: usize) -> PutBlob {
+pub(super) fn part(digest: Digest, data: &[u8], part: usize) -> PutBlob {
     let start = part * PART_BYTES;
     let end = data.len().min(start + PART_BYTES);
     PutBlob { digest, size: size(data), offset: u64::try_from(start).unwrap(), data: data[start..end].to_vec() }
@@ -33,7 +33,11 @@ impl World {
     }
 
     async fn put_part(&self, customer: &str, part: &PutBlob) -> PartPut {
-        self.store.put_own_part(&name(customer), part, UploadRoom::of_bytes(PLENTY), NOW).await.unwrap()
+        self.put_within(customer, part, PLENTY, NOW).await
+    }
+
+    async fn put_within(&self, customer: &str, part: &PutBlob, bytes: u64, now: Micros) -> PartPut {
+        self.store.put_own_part(Sender::of(&name(customer)), part, UploadRoom::of_bytes(bytes), now).await.unwrap()
     }
 
     /// Sends all parts of a blob.
@@ -169,7 +173,7 @@ pub async fn a_wrong_size_is_mended_by_sending_all_again(world: World) {
     assert_eq!(world.put_part("acme", &wrong).await, PartPut::Stored { received, whole: false });
     // One that does not fit leaves it as it was.
     let smaller = PutBlob { size: 2 * received, ..wrong.clone() };
-    let put = async |limit| world.store.put_own_part(&name("acme"), &smaller, UploadRoom::of_bytes(limit), at(7)).await.unwrap();
+    let put = async |limit| world.put_within("acme", &smaller, limit, at(7)).await;
     assert_eq!(put(2 * received - 1).await, full(3 * received));
     assert_eq!(world.stored("acme").await, 3 * received);
     assert_eq!(put(2 * received).await, PartPut::Stored { received, whole: false });
@@ -183,9 +187,7 @@ pub async fn a_wrong_size_is_mended_by_sending_all_again(world: World) {
 /// An upload counts whole from its first part on; further parts of it are welcome even if the limit is lowered.
 pub async fn the_limit_counts_what_is_begun(world: World) {
     let (long, other) = (data(2 * PART_BYTES), data(5_000));
-    let put = async |part: PutBlob, limit| {
-        world.store.put_own_part(&name("acme"), &part, UploadRoom::of_bytes(limit), NOW).await.unwrap()
-    };
+    let put = async |part: PutBlob, limit| world.put_within("acme", &part, limit, NOW).await;
     let digest = Digest::of(&long);
     assert_eq!(put(part(digest, &long, 0), size(&long) - 1).await, PartPut::Full(UploadRoom::default()));
     assert!(matches!(put(part(digest, &long, 0), size(&long)).await, PartPut::Stored { whole: false, .. }));
@@ -202,11 +204,11 @@ pub async fn the_limit_counts_what_is_begun(world: World) {
 /// Of two blobs that do not fit together, whose parts come at the same time, one is refused.
 pub async fn two_parts_do_not_pass_the_limit_together(world: World) {
     for round in 0..10_u8 {
-        let customer = name(&format!("c{round}"));
+        let customer = format!("c{round}");
         let put = async |byte| {
             let bytes = vec![byte; 6_000];
             let part = part(Digest::of(&bytes), &bytes, 0);
-            world.store.put_own_part(&customer, &part, UploadRoom::of_bytes(10_000), NOW).await.unwrap()
+            world.put_within(&customer, &part, 10_000, NOW).await
         };
         let (a, b) = tokio::join!(put(2 * round), put(2 * round + 1));
         let full = [a, b].iter().filter(|put| **put == full(6_000)).count();
@@ -348,10 +350,7 @@ pub async fn old_uploads_are_forgotten(world: World) {
         let bytes = data(2 * PART_BYTES + n);
         let part = part(Digest::of(&bytes), &bytes, 0);
         let now = Micros(NOW.0 + i64::try_from(n).unwrap());
-        assert!(matches!(
-            world.store.put_own_part(&name("acme"), &part, UploadRoom::of_bytes(PLENTY), now).await.unwrap(),
-            PartPut::Stored { .. }
-        ));
+        assert!(matches!(world.put_within("acme", &part, PLENTY, now).await, PartPut::Stored { .. }));
         begun.push(part);
     }
     let forget = async |before, limit| world.store.forget_uploads(before, limit).await.unwrap();

@@ -202,6 +202,7 @@ pub fn spec(items: u64) -> JobSpec {
         quorum: 1,
         priority: 0,
         deadline_s: None,
+        budget_fuel: None,
         max_failures: 3,
         limits: Limits::default(),
         unit: UnitSizing::default(),

@@ -6,7 +6,8 @@ use ports::store::{Assembly, AssemblyView, StageStep};
 use protocol::job::JobState;
 use protocol::{CustomerName, Micros};
 use rules::assemble::{self, Progress};
-use rules::invariants;
+use rules::budget::Budget;
+use rules::invariants::{self, Invariant};
 use rules::pricing::RateCard;
 
 use super::Ended;
@@ -17,7 +18,7 @@ use super::replies::{self, Told};
 #[derive(Default)]
 pub(super) struct Aftermath {
     pub(super) ended: Option<Ended>,
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<(Invariant, String)>,
     pub(super) cut_short: bool,
     pub(super) customer: Option<CustomerName>,
     pub(super) error: Option<String>,
@@ -50,6 +51,9 @@ impl Drafter {
             Ok(Draft::Step(assembly, progress)) => {
                 aftermath.customer = Some(view.job.customer.clone());
                 aftermath.progress = progress;
+                aftermath.broken = budget(view)
+                    .filter(|budget| !invariants::budget_holds(budget))
+                    .map(|budget| (Invariant::Budget, format!("{budget:?} is exceeded")));
                 self.tell(view, &assembly.step, aftermath);
                 *assembly
             }
@@ -70,7 +74,8 @@ impl Drafter {
                 aftermath.ended = Some(Ended::new(view, *state, self.now));
                 let settled = (view.sums.items_succeeded, view.sums.items_failed);
                 if !invariants::items_hold(&certificate.items, settled) {
-                    aftermath.broken = Some(format!("{:?} are certified, {settled:?} were settled", certificate.items));
+                    let what = format!("{:?} are certified, {settled:?} were settled", certificate.items);
+                    aftermath.broken = Some((Invariant::Items, what));
                 }
             }
             StageStep::Cancel { .. } => aftermath.cut_short = true,
@@ -125,10 +130,17 @@ impl Drafter {
             StageStep::Cancel { state: JobState::Cancelled }
         } else if view.job.deadline_at.is_some_and(|deadline| deadline <= self.now) {
             StageStep::Cancel { state: JobState::Expired }
+        } else if view.cut < view.stage_items && budget(view).is_some_and(|budget| budget.is_exhausted()) {
+            StageStep::Cancel { state: JobState::Exhausted }
         } else {
             StageStep::Stay
         }
     }
+}
+
+fn budget(view: &AssemblyView) -> Option<Budget> {
+    let spec = &view.job.spec;
+    Budget::of(spec.budget_fuel, &spec.limits, view.sums.usage.fuel, view.open_items)
 }
 
 fn unchanged(view: &AssemblyView) -> Assembly {

@@ -29,7 +29,9 @@ fn view(delivery: Delivery, items: u64) -> AssemblyView {
         pool: PoolName::new("open").expect("a name"),
         quorum: 1,
         priority: 0,
+        budget_fuel: None,
         max_failures: 3,
+        limits: protocol::job::Limits::default(),
         unit: protocol::job::UnitSizing::default(),
         reduce: false,
         delivery,
@@ -54,6 +56,8 @@ fn view(delivery: Delivery, items: u64) -> AssemblyView {
         stage: 0,
         stage_items: items,
         last_stage: true,
+        cut: items,
+        open_items: 0,
         assembled: 0,
         chain: OutputChain::default(),
         items_chain: None,
@@ -244,6 +248,25 @@ fn the_end_tells_what_it_costs() {
     let cost = completed(&assembly).cost.expect("a cost");
     assert_eq!((cost.amount.to_string().as_str(), cost.currency.to_string().as_str()), ("3", "EUR"));
     assert_eq!(completed(&decide(&drafter(9), &view).0).cost, None);
+}
+
+#[test]
+fn a_job_whose_budget_suffices_for_no_further_item_is_cut_short() {
+    let mut view = with_units(view(Delivery::Stored, 20), 0..2);
+    let fuel = |count| Fuel::new(count).expect("fuel");
+    (view.job.spec.budget_fuel, view.job.spec.limits.fuel_per_item) = (Some(fuel(100)), fuel(10));
+    (view.cut, view.open_items, view.sums.usage.fuel) = (8, 4, fuel(60));
+    let step = |view: &AssemblyView| decide(&drafter(9), view).0.step;
+    assert_eq!(step(&view), StageStep::Stay, "what is under way may take less");
+    view.open_items = 0;
+    assert_eq!(step(&view), StageStep::Stay, "it suffices for four more");
+    view.sums.usage.fuel = fuel(91);
+    let exhausted = StageStep::Cancel { state: JobState::Exhausted };
+    assert_eq!(step(&view), exhausted);
+    assert_eq!(step(&AssemblyView { cut: 20, ..view.clone() }), StageStep::Stay, "all of it is decided");
+    let mut aftermath = Aftermath::default();
+    drafter(9).decide(&AssemblyView { open_items: 1, ..view }, &mut aftermath);
+    assert!(matches!(aftermath.broken, Some((Invariant::Budget, _))));
 }
 
 fn assembler(store: &MemoryStore) -> Assembler {

@@ -64,6 +64,7 @@ pub(super) fn job(app: Digest, items: u64, items_per_unit: Option<u32>) -> Resul
         quorum: 1,
         priority: 0,
         deadline_s: None,
+        budget_fuel: None,
         max_failures: 3,
         limits: Limits::default(),
         unit: UnitSizing { max_items: items_per_unit.unwrap_or(default.max_items), ..default },

@@ -28,7 +28,7 @@ async fn wished(store: &dyn Store, job: JobId, paused: bool) -> Result<String> {
     let wish = || store.pause_job(&before.customer, job, paused, None);
     match ask("pause or resume the job", wish).await? {
         Some(JobState::Running) => {}
-        Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
+        Some(JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted) => {
             return Ok(format!("job {job} has ended meanwhile\n"));
         }
         None => return Err(Refused::UnknownJob(job).into()),

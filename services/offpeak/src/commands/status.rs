@@ -4,6 +4,7 @@ use anyhow::Result;
 use ports::Broker;
 use ports::store::JobReport;
 use protocol::{Micros, PoolName, address};
+use rules::budget::Budget;
 use rules::explain::{Situation, explain};
 use serde_json::{Value, json};
 use service::Scope;
@@ -62,10 +63,13 @@ async fn live_lanes(broker: &dyn Broker, pool: &PoolName) -> Result<usize> {
 }
 
 fn reasons(report: &JobReport, live_lanes: Option<usize>, now: Micros) -> Vec<String> {
+    let spec = &report.spec;
+    let budget = Budget::of(spec.budget_fuel, &spec.limits, report.usage.fuel, report.units.open_items);
     let situation = Situation {
         state: report.state,
         paused: report.paused,
         budget_spent_s: None,
+        budget_full: budget.is_some_and(|budget| budget.room() == 0),
         ahead: None,
         uncut: report.stage.1.saturating_sub(report.cut),
         open_units: report.units.open,

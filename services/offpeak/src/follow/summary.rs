@@ -132,6 +132,7 @@ impl Summary {
             JobState::Completed => "completed",
             JobState::Cancelled => "was cancelled",
             JobState::Expired => "passed its deadline",
+            JobState::Exhausted => "spent its budget",
         };
         let rows = [
             (

@@ -27,12 +27,13 @@ use section::{Section, number_of, wrong_type};
 use value::map_of;
 
 /// Every key of a job file; each is explained in `docs/job-file.md`.
-pub const KEYS: [&str; 26] = [
+pub const KEYS: [&str; 27] = [
     "app",
     "pool",
     "quorum",
     "priority",
     "deadline",
+    "budget_fuel",
     "max_failures",
     "reduce",
     "input",
@@ -56,8 +57,20 @@ pub const KEYS: [&str; 26] = [
     "params.<name>",
 ];
 
-const TOP: [&str; 11] =
-    ["app", "pool", "quorum", "priority", "deadline", "max_failures", "reduce", "input", "params", "limits", "unit"];
+const TOP: [&str; 12] = [
+    "app",
+    "pool",
+    "quorum",
+    "priority",
+    "deadline",
+    "budget_fuel",
+    "max_failures",
+    "reduce",
+    "input",
+    "params",
+    "limits",
+    "unit",
+];
 
 /// The pool of a job that names none.
 const DEFAULT_POOL: &str = "open";
@@ -120,6 +133,7 @@ fn job(folder: &Path, table: &DeTable<'_>, say: &mut Collector<'_>) -> Option<Jo
     let priority = top.integer("priority", -priorities..=priorities, say).and_then(|n| i8::try_from(n).ok()).unwrap_or(0);
     let max_failures = top.integer("max_failures", 0..=i128::from(u16::MAX), say).and_then(|n| u16::try_from(n).ok());
     let (pool, deadline_s) = (pool(&top, say), deadline(&top, say));
+    let budget_fuel = budget(&top, limits.fuel_per_item, say);
     let reduce = top.boolean("reduce", say).unwrap_or(false);
     let spec = JobSpec {
         app: app.unwrap_or(Digest([0; 32])),
@@ -130,6 +144,7 @@ fn job(folder: &Path, table: &DeTable<'_>, say: &mut Collector<'_>) -> Option<Jo
         quorum,
         priority,
         deadline_s,
+        budget_fuel,
         max_failures: max_failures.unwrap_or(3),
         limits,
         unit,
@@ -195,6 +210,21 @@ fn deadline(top: &Section<'_>, say: &mut Collector<'_>) -> Option<u32> {
     seconds
 }
 
+fn budget(top: &Section<'_>, each: Fuel, say: &mut Collector<'_>) -> Option<Fuel> {
+    let budget = fuel(top, "budget_fuel", say)?;
+    if budget < each {
+        let problem = format!("`budget_fuel` is {budget}, and one item may take {each} (`limits.fuel_per_item`)");
+        let way_out = "lower `limits.fuel_per_item` to what an item takes at most, or raise the budget";
+        say.say(&top.key_span("budget_fuel"), problem, way_out);
+    }
+    Some(budget)
+}
+
+fn fuel(section: &Section<'_>, key: &str, say: &mut Collector<'_>) -> Option<Fuel> {
+    let count = section.integer(key, 1..=i128::from(Fuel::MAX.get()), say)?;
+    u64::try_from(count).ok().and_then(|count| Fuel::new(count).ok())
+}
+
 fn params(top: &Section<'_>, say: &mut Collector<'_>) -> Value {
     let table = top.table("params", say);
     let value = table.map_or_else(|| Value::Map(Vec::new()), |table| map_of(table, say));
@@ -210,11 +240,11 @@ fn limits(top: &Section<'_>, say: &mut Collector<'_>) -> Limits {
     let default = Limits::default();
     let Some(table) = top.table("limits", say) else { return default };
     let section = Section::new("limits", table, &["fuel_per_item", "memory_bytes", "output_bytes"], say);
-    let fuel = section.integer("fuel_per_item", 1..=i128::from(Fuel::MAX.get()), say);
+    let fuel = fuel(&section, "fuel_per_item", say);
     let memory = section.integer("memory_bytes", 65_536..=i128::from(Limits::MAX_MEMORY_BYTES), say);
     let output = section.integer("output_bytes", 1..=i128::from(Limits::MAX_OUTPUT_BYTES), say);
     Limits {
-        fuel_per_item: fuel.and_then(|n| u64::try_from(n).ok()).and_then(|n| Fuel::new(n).ok()).unwrap_or(default.fuel_per_item),
+        fuel_per_item: fuel.unwrap_or(default.fuel_per_item),
         memory_bytes: memory.and_then(|n| u64::try_from(n).ok()).unwrap_or(default.memory_bytes),
         output_bytes: output.and_then(|n| u32::try_from(n).ok()).unwrap_or(default.output_bytes),
     }

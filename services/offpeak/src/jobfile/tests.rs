@@ -45,13 +45,13 @@ fn the_smallest_job_file_takes_the_defaults() {
 
 #[test]
 fn every_key_is_read() {
-    let text = "app = \"app.wasm\"\npool = \"trusted\"\nquorum = 2\npriority = -5\ndeadline = \"2h30m\"\nmax_failures = 7\nreduce = true\n\
+    let text = "app = \"app.wasm\"\npool = \"trusted\"\nquorum = 2\npriority = -5\ndeadline = \"2h30m\"\nbudget_fuel = 5_000\nmax_failures = 7\nreduce = true\n\
         [input]\nrecords = { file = \"data.bin\", bytes = 5 }\nshared = \"lines.txt\"\n\
         [params]\nz = 1\na = [1.5, true, 2026-01-02, {x = \"y\"}]\nbig = 18446744073709551615\n\
         [limits]\nfuel_per_item = 1_000\nmemory_bytes = 0x100000\noutput_bytes = 77\n[unit]\ntarget_seconds = 0.5\nmax_items = 9\n";
     let spec = Folder::new().parse(text).unwrap().spec;
     assert_eq!((spec.pool.as_str(), spec.quorum, spec.priority, spec.deadline_s), ("trusted", 2, -5, Some(9_000)));
-    assert_eq!((spec.max_failures, spec.reduce), (7, true));
+    assert_eq!((spec.max_failures, spec.reduce, spec.budget_fuel), (7, true, Fuel::new(5_000).ok()));
     assert_eq!(spec.input, Input::Records { blob: Digest::of(&[7; 10]), bytes: 5 });
     assert_eq!(spec.shared, Some(Digest::of(b"a\nbb\n")));
     assert_eq!(spec.params.to_string(), r#"{"z": 1, "a": [1.5, true, "2026-01-02", {"x": "y"}], "big": 18446744073709551615}"#);

@@ -1,6 +1,7 @@
 //! Explanations: why a job is not done, in words and as data.
 
 use protocol::query::{ExplainJob, Explanation, JobExplained};
+use rules::budget::Budget;
 use rules::explain::{self, Situation};
 
 use super::{jobs, own_job};
@@ -16,10 +17,13 @@ pub(super) async fn explain(producer: &Producer, asked: &Asked, request: &Explai
     let lanes = lanes.unwrap_or_default();
     let now = producer.clock.now();
     let due_s = report.next_due_at.map(|at| at.since(now).as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
+    let spec = &report.spec;
+    let budget = Budget::of(spec.budget_fuel, &spec.limits, report.usage.fuel, report.units.open_items);
     let situation = Situation {
         state: report.state,
         paused: report.paused,
         budget_spent_s: asked.standing.budget_spent_s(now),
+        budget_full: budget.is_some_and(|budget| budget.room() == 0),
         ahead: Some(facts.ahead),
         uncut: report.stage.1.saturating_sub(report.cut),
         open_units: report.units.open,

@@ -42,7 +42,7 @@ pub(super) async fn resume(producer: &Producer, asked: &Asked, request: &ResumeJ
 async fn wish(producer: &Producer, asked: &Asked, job: JobId, paused: bool) -> Result<Answer, Refusal> {
     match producer.store.pause_job(&asked.customer, job, paused, Some(&asked.message_id)).await? {
         Some(JobState::Running) => report(producer, asked, job).await,
-        Some(JobState::Completed | JobState::Cancelled | JobState::Expired) => {
+        Some(JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted) => {
             Err(Refusal::of(Code::JobEnded, format!("job {job} has ended")))
         }
         None => Err(no_such_job(asked, job)),
@@ -82,6 +82,7 @@ fn status_of(producer: &Producer, report: JobReport) -> JobStatus {
         units_valid: report.units.valid,
         units_failed: report.units.failed,
         usage: report.usage,
+        budget_fuel: report.spec.budget_fuel,
         cost,
         admitted_at_us: report.admitted_at,
         ended_at_us: report.ended_at,

@@ -1,6 +1,6 @@
 //! Uploads: a customer's blobs, sent in parts, listed with what is missing, and given up.
 
-use ports::store::{BlobRelease, PartPut, UploadRoom};
+use ports::store::{BlobRelease, PartPut, Sender, UploadRoom};
 use protocol::Digest;
 use protocol::blob::{BlobDeleted, BlobEntry, BlobStored, BlobsListed, DeleteBlob, ListBlobs, PART_BYTES, PutBlob};
 use protocol::problem::{Code, Problem};
@@ -23,9 +23,10 @@ pub(super) async fn put(producer: &Producer, asked: &Asked, part: &PutBlob) -> R
     Ok(vec![asked.answer(&BlobStored { digest: part.digest, size: part.size, received, whole })?])
 }
 
-/// Stores bytes as a whole blob of who asks.
+/// Stores bytes as a whole blob of who asks. One that is theirs already is sent its first part, so that this message is known if
+/// it comes again after a deletion. One that nobody owns is sent nothing: it would be all others' no longer.
 pub(super) async fn keep(producer: &Producer, asked: &Asked, digest: Digest, bytes: &[u8]) -> Result<(), Refusal> {
-    if producer.store.own_blob_size(&asked.customer, digest).await?.is_some() {
+    if producer.store.own_blob_size(&asked.customer, digest).await?.is_some() && !owns(producer, asked, digest).await? {
         return Ok(());
     }
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -33,15 +34,33 @@ pub(super) async fn keep(producer: &Producer, asked: &Asked, digest: Digest, byt
     let mut offset = 0;
     for data in parts {
         let part = PutBlob { digest, size, offset, data: data.to_vec() };
-        put_part(producer, asked, &part).await?;
+        let (_, whole) = put_part(producer, asked, &part).await?;
+        if whole {
+            break;
+        }
         offset += u64::try_from(data.len()).unwrap_or(0);
     }
     Ok(())
 }
 
+/// Whether a whole blob is the customer's own.
+async fn owns(producer: &Producer, asked: &Asked, digest: Digest) -> Result<bool, Refusal> {
+    let listed = producer.store.own_blobs(&asked.customer, before(digest), 1).await?;
+    Ok(listed.first().is_some_and(|blob| blob.digest == digest && blob.whole))
+}
+
+/// The digest before that one, after which a list begins with it; none before the first.
+fn before(Digest(mut bytes): Digest) -> Option<Digest> {
+    let last = bytes.iter().rposition(|byte| *byte > 0)?;
+    bytes[last] -= 1;
+    bytes[last + 1..].fill(u8::MAX);
+    Some(Digest(bytes))
+}
+
 async fn put_part(producer: &Producer, asked: &Asked, part: &PutBlob) -> Result<(u64, bool), Refusal> {
     let room = UploadRoom::of_bytes(asked.standing.limits.stored_bytes);
-    match producer.store.put_own_part(&asked.customer, part, room, producer.clock.now()).await? {
+    let sender = Sender { customer: &asked.customer, message: Some(&asked.message_id) };
+    match producer.store.put_own_part(sender, part, room, producer.clock.now()).await? {
         PartPut::Stored { received, whole } => Ok((received, whole)),
         PartPut::Mismatch => {
             let detail = format!(
@@ -57,6 +76,13 @@ async fn put_part(producer: &Producer, asked: &Asked, part: &PutBlob) -> Result<
                 taken.blobs, taken.bytes, part.digest, part.size
             );
             Err(Problem::over(Code::StorageFull, limit, None, detail).into())
+        }
+        PartPut::Handled => {
+            let detail = format!(
+                "message {:?} has sent the part at {} of blob {}, which was deleted since: send it under a new message_id",
+                asked.message_id, part.offset, part.digest
+            );
+            Err(Refusal::of(Code::AlreadyHandled, detail))
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Apps: registered by their bytes or by an uploaded blob.
 
+use ports::store::{BlobStore, UploadStore};
 use protocol::Digest;
 use protocol::app::{AppRegistered, RegisterApp};
+use protocol::blob::{BlobDeleted, DeleteBlob, PART_BYTES};
 use protocol::customer::CustomerLimits;
 use protocol::reply::Accepted;
 
-use crate::world::{MODULE, World, numbers};
+use crate::world::{MODULE, World, customer, numbers, one, problem};
 
 fn module(bytes: &[u8]) -> RegisterApp {
     RegisterApp { app: None, module: Some(bytes.to_vec()) }
@@ -48,4 +50,37 @@ async fn what_cannot_be_an_app_is_refused() {
     }
     world.limit("small", 1, CustomerLimits { stored_bytes: 4, ..CustomerLimits::default() }).await;
     assert_eq!(world.refused("small", &module(MODULE)).await.code, "storage-full");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_is_delivered_again_after_a_deletion_brings_nothing_back() {
+    let world = World::new();
+    let long = [MODULE, &vec![0_u8; PART_BYTES]].concat();
+    for bytes in [MODULE, &long] {
+        // The second finds the module there, by the first.
+        let letters = [world.letter("acme", &module(bytes)), world.letter("acme", &module(bytes))];
+        for letter in &letters {
+            assert_eq!(one::<AppRegistered>(&world.send(letter).await).app, Digest::of(bytes));
+        }
+        world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest: Digest::of(bytes) }).await;
+        for letter in &letters {
+            assert_eq!(problem(&world.send(letter).await).code, "already-handled");
+        }
+        assert_eq!(world.store.own_blobs(&customer("acme"), None, 10).await.unwrap(), []);
+        world.ask::<_, AppRegistered>("acme", &module(bytes)).await;
+        assert!(world.has_blob(Digest::of(bytes)).await, "a new message sends it anew");
+        world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest: Digest::of(bytes) }).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_module_that_nobody_owns_stays_everybodys() {
+    let world = World::new();
+    let (app, size) = (Digest::of(MODULE), u64::try_from(MODULE.len()).unwrap());
+    assert!(world.store.put_part(app, size, 0, MODULE).await.unwrap());
+    for name in ["acme", "other"] {
+        assert_eq!(world.ask::<_, AppRegistered>(name, &module(MODULE)).await.app, app);
+        assert_eq!(world.store.own_blobs(&customer(name), None, 10).await.unwrap(), []);
+        assert_eq!(world.store.own_blob_size(&customer(name), app).await.unwrap(), Some(size));
+    }
 }

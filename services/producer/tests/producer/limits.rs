@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ports::store::{OutboxMessage, UploadRoom, UploadStore};
+use ports::store::{OutboxMessage, ReportStore, Sender, UploadRoom, UploadStore};
 use protocol::blob::{ListBlobs, PART_BYTES, PutBlob};
 use protocol::customer::CustomerLimits;
 use protocol::input::Input;
-use protocol::job::{CancelJob, JobSpec, UnitSizing};
+use protocol::job::{CancelJob, JobSpec, Limits, UnitSizing};
 use protocol::query::{ExplainJob, FetchResults, GetJobStatus, JobExplained, JobStatus, PauseJob};
 use protocol::reply::Accepted;
 use protocol::{Digest, Fuel, Micros};
@@ -104,6 +104,32 @@ async fn a_spent_budget_refuses_jobs_and_holds_those_there_are() {
     sleep(Duration::from_secs(5)).await;
     assert!(!diary.begun(held_from, world.now()).is_empty());
     assert_eq!(world.ask::<_, Accepted>("acme", &numbers(1)).await.items, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jobs_own_budget_is_kept_by_what_is_cut() {
+    let world = World::new();
+    let fuel = |count| Fuel::new(count).unwrap();
+    // An item is metered by its 10,000 microseconds, and may take twice as much.
+    workers::start(&world, 2, |_| Duration::from_millis(10));
+    let limits = Limits { fuel_per_item: fuel(20_000), ..Limits::default() };
+    let spec = JobSpec { budget_fuel: Some(fuel(19_999)), limits, ..numbers(1_000) };
+    let small = world.refused("acme", &spec).await;
+    assert_eq!((small.code.as_str(), small.errors[0].pointer.as_str()), ("invalid-job", "/budget_fuel"));
+    let (_, job) = world.submit("acme", &JobSpec { budget_fuel: Some(fuel(505_000)), ..spec }).await;
+    for _ in 0..200 {
+        sleep(Duration::from_millis(50)).await;
+        let report = world.store.job(job).await.unwrap().unwrap();
+        assert!(report.usage.fuel.get() + 20_000 * report.units.open_items <= 505_000, "{report:?}");
+    }
+    let status: JobStatus = world.ask("acme", &GetJobStatus { job }).await;
+    assert_eq!((status.usage.fuel, status.units_open, status.budget_fuel), (fuel(490_000), 0, Some(fuel(505_000))));
+    let explained: JobExplained = world.ask("acme", &ExplainJob { job }).await;
+    assert_eq!((explained.reasons[0].code.as_str(), explained.position), ("budget-reserved", None));
+    // It is in no other job's way.
+    let (_, other) = world.submit("acme", &JobSpec { priority: -1, ..numbers(10) }).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.store.job(other).await.unwrap().unwrap().items.succeeded, 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +235,8 @@ async fn jobs_whose_lines_are_counted_in_a_large_blob_hold_up_nobody_else() {
     let (blob, size) = (Digest::of(&text), u64::try_from(text.len()).unwrap());
     for (number, part) in (0_u64..).zip(text.chunks(PART_BYTES)) {
         let part = PutBlob { digest: blob, size, offset: number << 20, data: part.to_vec() };
-        world.store.put_own_part(&customer("acme"), &part, UploadRoom::of_bytes(1 << 30), world.now()).await.unwrap();
+        let (acme, room) = (customer("acme"), UploadRoom::of_bytes(1 << 30));
+        world.store.put_own_part(Sender::of(&acme), &part, room, world.now()).await.unwrap();
     }
     // From now on a transaction takes up to 0.4 s, and so the blob's 18 much longer than the few before them.
     world.ether.set(Weather { latency_ms: 200, ..Weather::default() });

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use ports::store::{UploadRoom, UploadStore};
+use ports::store::{Sender, UploadRoom, UploadStore};
 use protocol::blob::{BlobDeleted, BlobStored, BlobsListed, DeleteBlob, ListBlobs, PART_BYTES, PutBlob};
 use protocol::customer::CustomerLimits;
 use protocol::job::JobSpec;
 use protocol::{Digest, Micros};
 use tokio::time::sleep;
 
-use crate::world::{MODULE, World, customer, numbers, one};
+use crate::world::{MODULE, World, customer, numbers, one, problem};
 
 fn list() -> ListBlobs {
     ListBlobs { after: None, limit: 100 }
@@ -127,6 +127,36 @@ async fn a_deletion_that_is_delivered_again_leaves_what_was_sent_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_that_is_delivered_again_after_a_deletion_is_refused() {
+    let world = World::new();
+    let (bytes, size) = (vec![7; PART_BYTES + 5], u64::try_from(PART_BYTES + 5).unwrap());
+    let (first, last) = bytes.split_at(PART_BYTES);
+    let put = |offset, data: &[u8]| PutBlob { digest: Digest::of(&bytes), size, offset, data: data.to_vec() };
+    let (first, last) = (put(0, first), put(size - 5, last));
+    let digest = first.digest;
+    let letters = [world.letter("acme", &last), world.letter("acme", &first)];
+    for letter in &letters {
+        one::<BlobStored>(&world.send(letter).await);
+    }
+    world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest }).await;
+    for (letter, offset) in letters.iter().zip([size - 5, 0]) {
+        // Who wants no answer is told of a refusal all the same.
+        let mut unanswered = letter.clone();
+        unanswered.properties.correlation_id = None;
+        for letter in [letter, &unanswered] {
+            let refused = problem(&world.send(letter).await);
+            assert_eq!((refused.code.as_str(), refused.status, refused.retryable), ("already-handled", 410, false));
+            let told = refused.detail.contains(&format!("part at {offset} of blob {digest}"));
+            assert!(told && refused.detail.contains("new message_id"), "{}", refused.detail);
+        }
+    }
+    let listed: BlobsListed = world.ask("acme", &list()).await;
+    assert!(listed.blobs.is_empty() && !world.has_blob(digest).await);
+    world.ask::<_, BlobStored>("acme", &last).await;
+    assert!(world.ask::<_, BlobStored>("acme", &first).await.whole, "new messages send it anew");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_was_left_a_week_ago_is_dropped() {
     let world = World::new();
     let days = |days: u64| Micros(world.now().0 - i64::try_from(Duration::from_hours(24 * days).as_micros()).unwrap());
@@ -134,7 +164,7 @@ async fn an_upload_that_was_left_a_week_ago_is_dropped() {
         let bytes = vec![number; PART_BYTES + 1];
         let size = u64::try_from(bytes.len()).unwrap();
         let part = PutBlob { digest: Digest::of(&bytes), size, offset: 0, data: bytes[..PART_BYTES].to_vec() };
-        world.store.put_own_part(&customer("acme"), &part, UploadRoom::of_bytes(1 << 30), begun).await.unwrap();
+        world.store.put_own_part(Sender::of(&customer("acme")), &part, UploadRoom::of_bytes(1 << 30), begun).await.unwrap();
     }
     let whole = world.upload("acme", b"whole").await;
     sleep(Duration::from_mins(11)).await;

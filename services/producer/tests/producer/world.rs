@@ -269,6 +269,7 @@ pub(crate) fn numbers(items: u64) -> JobSpec {
         quorum: 1,
         priority: 0,
         deadline_s: None,
+        budget_fuel: None,
         max_failures: 3,
         limits: Limits::default(),
         unit: UnitSizing::default(),

@@ -1,0 +1,2 @@
+-- The most fuel that the job may be metered; nothing in a job without such a bound, of which open items are never summed up.
+ALTER TABLE jobs ADD COLUMN budget BIGINT;
