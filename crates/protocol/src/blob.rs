@@ -12,7 +12,8 @@ pub const MAX_BLOB_BYTES: u64 = 1 << 30;
 /// A customer has no more blobs, those begun included: the smallest still costs rows.
 pub const MAX_BLOBS: u64 = 1_000_000;
 
-/// A customer uploads a part of a blob (`offpeak.blob.put.v1`); parts may come again, and in any order.
+/// A customer uploads a part of a blob (`offpeak.blob.put.v1`); parts may come in any order, and again. One that comes again
+/// after its blob was deleted is refused (`already-handled`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PutBlob {
     /// The whole blob's digest, checked when all parts are there.

@@ -219,7 +219,7 @@ impl Code {
                 410,
                 "already-handled",
                 "Message was handled before",
-                "The message was handled before, and the blob that it brought was deleted since.",
+                "The message was handled before, and the blob that it brought was deleted or given another size since.",
                 "Send it under a new message_id if you want the blob again.",
             ),
             Self::MessageTooLarge => about(

@@ -111,7 +111,7 @@ pub fn explain(situation: &Situation) -> Vec<Reason> {
         reasons.push(Reason::Paused);
     }
     reasons.extend(situation.budget_spent_s.map(|seconds| Reason::BudgetSpent { seconds }));
-    if situation.budget_full && situation.uncut > 0 {
+    if situation.budget_full && situation.uncut > 0 && situation.open_units > 0 {
         reasons.push(Reason::BudgetReserved);
     }
     match situation.live_lanes {

@@ -2,6 +2,8 @@
 //!
 //! The wanted number of workers is the pool's sum over (seconds in which it is to be done * slots of a worker), rounded up.
 
+use protocol::Fuel;
+
 use crate::sizing::{self, Measured};
 
 /// What is left of a job's current stage.
@@ -9,6 +11,8 @@ use crate::sizing::{self, Measured};
 pub struct Left {
     /// Items not yet cut into units.
     pub uncut: u64,
+    /// The fuel that it may still be metered, if it has a budget.
+    pub budget_left: Option<Fuel>,
     /// How many hosts compute each of them.
     pub quorum: u8,
     /// Replicas that are not answered, wherever they are.
@@ -27,13 +31,24 @@ pub struct Left {
 /// a job nothing of which was measured only what is on its way counts, as units of their target, and at least one: a
 /// pool without workers gets its first ones, which measure. Further stages count when they begin.
 pub fn slot_us(left: &Left) -> u64 {
-    let Left { uncut, quorum, replicas, replica_items, measured, target_ms } = *left;
+    let Left { quorum, replicas, replica_items, measured, target_ms, .. } = *left;
+    let uncut = affordable(left);
     if measured.items > 0 {
         let items = uncut.saturating_mul(quorum.max(1).into()).saturating_add(replica_items);
         return if items == 0 { 0 } else { sizing::expected_us(items, &measured) };
     }
     let first = if uncut > 0 { u64::from(quorum.max(1)) } else { 0 };
     replicas.max(first).saturating_mul(u64::from(target_ms).saturating_mul(1_000))
+}
+
+/// Items that will be cut: by a budget no more than it suffices for, by what they took so far.
+fn affordable(left: &Left) -> u64 {
+    let Measured { items, fuel, .. } = left.measured;
+    let bound = left.budget_left.and_then(|budget| {
+        let items = u128::from(budget.get()) * u128::from(items);
+        u64::try_from(items.checked_div(fuel.get().into())?).ok()
+    });
+    left.uncut.min(bound.unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

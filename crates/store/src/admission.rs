@@ -122,8 +122,8 @@ impl SqlStore {
 async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
     let sql = "INSERT INTO jobs (id, customer, submission, submission_digest, correlation_id, content_type, traceparent,
             items, brief, meter, admitted_at, deadline_at, stage_items, last_stage, chain, to_assemble, app, priority,
-            budget, blobs_noted)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1)
+            budget, budget_item, blobs_noted)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, 1)
         ON CONFLICT (customer, submission) DO NOTHING";
     let values = values![
         job.id,
@@ -145,6 +145,7 @@ async fn insert_job(tx: &mut Tx, job: &NewJob) -> Result<bool, Fault> {
         job.spec.app,
         i64::from(job.spec.priority),
         job.spec.budget_fuel,
+        job.spec.budget_fuel.map(|_| job.spec.limits.fuel_per_item),
     ];
     Ok(tx.run(sql, values).await? > 0)
 }

@@ -30,10 +30,6 @@ impl SqlStore {
     ) -> Result<Option<bool>, Fault> {
         let mut tx = self.write().await?;
         let found = facts::jobs(&mut tx, &self.specs, &BTreeSet::from([job])).await?;
-        if found.is_empty() && tx.first("SELECT id FROM jobs WHERE id = $1 AND state = 'running'", values![job]).await?.is_some()
-        {
-            return Err(Fault::data(format!("the specification of job {job} cannot be read")));
-        }
         let Some((facts, tally)) = found.into_iter().next().filter(|(facts, _)| facts.state == JobState::Running) else {
             return Ok(None);
         };
@@ -185,12 +181,14 @@ async fn write_progress(tx: &mut Tx, job: JobId, assembly: &Assembly, again: boo
     Ok(())
 }
 
-/// The next stage begins: nothing of it is cut, measured or assembled.
+/// The next stage begins: nothing of it is cut, measured or assembled. One that has nothing to compute is assembled at once, and so
+/// is one that a budget may not suffice for: no unit of it would ever lead there.
 async fn next_stage(tx: &mut Tx, job: JobId, stage_items: u64, last_stage: bool) -> Result<(), Fault> {
     let sql = "UPDATE jobs SET stage = stage + 1, stage_items = $2, last_stage = $3, cursor_item = 0, cursor_byte = 0,
             stage_valid_items = 0, stage_valid_units = 0, stage_fuel = 0, stage_compute_us = 0, stage_output_bytes = 0,
-            assembled = 0, numbered = 0, chain = $4, to_assemble = $5
+            assembled = 0, numbered = 0, chain = $4,
+            to_assemble = CASE WHEN $2 = 0 OR budget IS NOT NULL THEN 1 ELSE 0 END
         WHERE id = $1";
-    tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().to_bytes(), stage_items == 0]).await?;
+    tx.run(sql, values![job, stage_items, last_stage, OutputChain::default().to_bytes()]).await?;
     Ok(())
 }

@@ -50,12 +50,20 @@ pub(crate) const JOB: &str = "SELECT id, customer, correlation_id, content_type,
 /// How many columns [`JOB`] has.
 pub(crate) const JOB_COLUMNS: usize = 28;
 
-/// Reads jobs under lock, those that are there and whose specification can be read.
+/// Reads jobs under lock, those that are there. One that runs needs its specification; of one that has ended nothing is decided.
 pub(crate) async fn jobs(tx: &mut Tx, kept: &Specs, jobs: &BTreeSet<JobId>) -> Result<Vec<(JobFacts, Tally)>, Fault> {
     let rows = locked(tx, &format!("{JOB} FROM jobs"), jobs).await?;
     let there = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
     let heads = kept.heads(tx, &there).await?;
-    rows.iter().zip(&there).filter_map(|(row, job)| Some(read_job(row, JobHead::clone(heads.get(job)?)))).collect()
+    let read = |(row, job): (&Row, &JobId)| match heads.get(job) {
+        Some(head) => Some(read_job(row, JobHead::clone(head))),
+        None => match row.text(6).and_then(|state| JobState::of(&state)) {
+            Ok(JobState::Running) => Some(Err(Fault::data(format!("the specification of job {job} cannot be read")))),
+            Ok(JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted) => None,
+            Err(fault) => Some(Err(fault)),
+        },
+    };
+    rows.iter().zip(&there).filter_map(read).collect()
 }
 
 /// A job of the columns [`JOB`].

@@ -31,8 +31,10 @@ enum Meaning {
     Race,
     /// No space.
     Full,
-    /// The data or the schema is not as expected; waiting does not help.
+    /// The data is not as expected; waiting does not help.
     Wrong,
+    /// The schema or the rights are not.
+    Unfit,
     /// Anything else: the database is away, too slow, shutting down.
     Away,
 }
@@ -56,6 +58,7 @@ impl Fault {
             Self::Data(detail) => StoreError::Corrupt { operation, detail },
             Self::Sql(error) => match meaning(&error) {
                 Meaning::Full => StoreError::Full { operation, source: Box::new(error) },
+                Meaning::Unfit => StoreError::Unfit { operation, detail: error.to_string() },
                 Meaning::Wrong => StoreError::Corrupt { operation, detail: error.to_string() },
                 Meaning::Race | Meaning::Away => StoreError::Unavailable { operation, source: Box::new(error) },
             },
@@ -94,8 +97,10 @@ fn postgres_meaning(code: &str) -> Meaning {
         "40001" | "40P01" | "55P03" => Meaning::Race,
         "53100" => Meaning::Full,
         _ if code.starts_with("54") => Meaning::Full,
-        // Data exception, constraint violation, undefined table or column, corrupted data or index.
-        _ if ["22", "23", "42", "XX"].iter().any(|class| code.starts_with(class)) => Meaning::Wrong,
+        // Undefined table or column, insufficient privilege.
+        _ if code.starts_with("42") => Meaning::Unfit,
+        // Data exception, constraint violation, corrupted data or index.
+        _ if ["22", "23", "XX"].iter().any(|class| code.starts_with(class)) => Meaning::Wrong,
         _ => Meaning::Away,
     }
 }
@@ -109,8 +114,10 @@ fn sqlite_meaning(code: &str) -> Meaning {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_FULL, SQLITE_TOOBIG
         Ok(13 | 18) => Meaning::Full,
-        // SQLITE_ERROR, CORRUPT, SCHEMA, CONSTRAINT, MISMATCH, RANGE, NOTADB
-        Ok(1 | 11 | 17 | 19 | 20 | 25 | 26) => Meaning::Wrong,
+        // SQLITE_ERROR (no such table or column), SCHEMA
+        Ok(1 | 17) => Meaning::Unfit,
+        // SQLITE_CORRUPT, CONSTRAINT, MISMATCH, RANGE, NOTADB
+        Ok(11 | 19 | 20 | 25 | 26) => Meaning::Wrong,
         _ => Meaning::Away,
     }
 }

@@ -17,6 +17,13 @@ pub(crate) struct Effect<'a> {
     pub(crate) act: String,
 }
 
+impl Effect<'_> {
+    /// That it was refused, which is noted where what was asked since must not be undone by the same message.
+    pub(crate) fn refused(&self) -> Self {
+        Self { act: format!("refuse {}", self.act), ..*self }
+    }
+}
+
 /// Notes an effect in its own transaction; `false` if its message had it before. What no message asks for is done each time.
 pub(crate) async fn note(tx: &mut Tx, effect: &Effect<'_>, freed: u64, now: Micros) -> Result<bool, Fault> {
     let Some(message) = effect.message else { return Ok(true) };
@@ -33,17 +40,17 @@ pub(crate) async fn freed(tx: &mut Tx, effect: &Effect<'_>) -> Result<Option<u64
 }
 
 /// What a message does that sends a part of a blob.
-pub(crate) fn put(digest: Digest, offset: u64) -> String {
-    format!("{}{offset}", puts(digest))
+pub(crate) fn put(digest: Digest, size: u64, offset: u64) -> String {
+    format!("{}{offset}", puts(digest, size))
 }
 
 /// How that begins, for all parts of a blob.
-fn puts(digest: Digest) -> String {
-    format!("put {digest} ")
+fn puts(digest: Digest, size: u64) -> String {
+    format!("put {digest} {size} ")
 }
 
-/// Keeps which message sent a part of an upload under way, of the first [`MAX_PART_MESSAGES`]: whether it is handled shows only
-/// when the upload ends, since parts that are not of their digest may be sent again by the same messages.
+/// Keeps which message sent a part of an upload, whole or not, of the first [`MAX_PART_MESSAGES`]: it is handled only when the
+/// upload is given up, since parts that are not of their digest may be sent again by the same messages.
 pub(crate) async fn keep(tx: &mut Tx, upload: &Upload, start: u64, message: Option<&str>) -> Result<(), Fault> {
     let Some(message) = message else { return Ok(()) };
     let most = u64::try_from(MAX_PART_MESSAGES).unwrap_or(u64::MAX);
@@ -54,12 +61,12 @@ pub(crate) async fn keep(tx: &mut Tx, upload: &Upload, start: u64, message: Opti
     Ok(())
 }
 
-/// Notes all messages that sent parts of an upload, which is the blob now or is given up.
+/// Notes all messages that sent parts of an upload, which is given up: some thousands at most, eight for each of 1,024 parts.
 pub(crate) async fn note_parts(tx: &mut Tx, upload: &Upload, now: Micros) -> Result<(), Fault> {
     let sql = "INSERT INTO handled (customer, message_id, act, handled_at)
         SELECT $2, message, $3 || CAST(start AS TEXT), $4 FROM part_messages WHERE upload = $1
         ON CONFLICT DO NOTHING";
-    tx.run(sql, values![upload.number, &upload.customer, puts(upload.digest), now]).await?;
+    tx.run(sql, values![upload.number, &upload.customer, puts(upload.digest, upload.size), now]).await?;
     Ok(())
 }
 

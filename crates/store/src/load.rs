@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use ports::store::{JobProgress, StoreError};
-use protocol::{JobId, Micros, PoolName};
+use protocol::{Fuel, JobId, Micros, PoolName};
 
 use crate::attempt;
 use crate::connect::SqlStore;
 use crate::facts::read_progress;
 use crate::fault::Fault;
-use crate::sql::{Tx, values};
+use crate::sql::{Row, Tx, values};
 
 /// Messages of the outbox are counted up to here.
 const MAX_MESSAGES: u32 = 100_000;
@@ -31,6 +31,8 @@ pub struct JobLoad {
     pub ending: bool,
     /// Items of the current stage that are not cut into units; none while the job rests.
     pub uncut: u64,
+    /// The fuel that it may still be metered, if it has a budget.
+    pub budget_left: Option<Fuel>,
     /// What was measured of the current stage.
     pub progress: JobProgress,
     /// Replicas of open units that are not answered: due now or later unless the job rests, with the broker or with a worker.
@@ -67,7 +69,7 @@ impl SqlStore {
         let mut tx = self.read().await?;
         let sql =
             "SELECT id, stage, stage_items, cursor_item, stage_valid_items, stage_valid_units, stage_fuel, stage_compute_us,
-                stage_output_bytes, admitted_at, progress_at, deadline_at, cancel_requested, ending, paused
+                stage_output_bytes, admitted_at, progress_at, deadline_at, cancel_requested, ending, paused, budget, fuel
             FROM jobs WHERE state = 'running' ORDER BY id LIMIT $1";
         let rows = tx.all(sql, values![limit]).await?;
         let ids = rows.iter().map(|row| row.job(0)).collect::<Result<Vec<_>, Fault>>()?;
@@ -88,6 +90,7 @@ impl SqlStore {
                 begun: stage > 0 || cut > 0,
                 ending: late || row.flag(12)? || row.opt_text(13)?.is_some(),
                 uncut: if row.flag(14)? { 0 } else { row.number::<u64>(2)?.saturating_sub(cut) },
+                budget_left: budget_left(row)?,
                 progress: read_progress(row, 4)?,
                 replicas,
                 replica_items,
@@ -104,6 +107,14 @@ impl SqlStore {
         let Some(row) = tx.first(sql, values![MAX_MESSAGES]).await? else { return Ok(OutboxLoad::default()) };
         Ok(OutboxLoad { messages: row.number(0)?, span: row.opt_int(1)?.zip(row.opt_int(2)?) })
     }
+}
+
+fn budget_left(row: &Row) -> Result<Option<Fuel>, Fault> {
+    if row.opt_int(15)?.is_none() {
+        return Ok(None);
+    }
+    let left = row.fuel(15)?.get().saturating_sub(row.fuel(16)?.get());
+    Ok(Some(Fuel::new(left).unwrap_or(Fuel::MAX)))
 }
 
 /// A job's replicas that are not answered: how many, their items, and since when the oldest is due.

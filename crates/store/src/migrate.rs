@@ -93,7 +93,9 @@ impl SqlStore {
         let applied = tx.all("SELECT version, description FROM _sqlx_migrations ORDER BY version", Vec::new()).await;
         let corrupt = |detail: String| StoreError::Corrupt { operation: OPERATION, detail };
         let rows = applied.map_err(|e| match e.of(OPERATION) {
-            StoreError::Corrupt { .. } => corrupt("the database has no schema yet: run `offpeak migrate`".to_owned()),
+            StoreError::Unfit { .. } | StoreError::Corrupt { .. } => {
+                corrupt("the database has no schema yet: run `offpeak migrate`".to_owned())
+            }
             other @ (StoreError::Unavailable { .. } | StoreError::Full { .. }) => other,
         })?;
         let own = STEPS.map(|step| step.version);
@@ -147,7 +149,9 @@ fn migration_error(operation: &'static str, error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => Fault::Sql(error).of(operation),
         MigrateError::ExecuteMigration(error, version) => match Fault::Sql(error).of(operation) {
-            StoreError::Corrupt { detail, .. } => corrupt(format!("migration {version} failed: {detail}")),
+            StoreError::Unfit { detail, .. } | StoreError::Corrupt { detail, .. } => {
+                corrupt(format!("migration {version} failed: {detail}"))
+            }
             other @ (StoreError::Unavailable { .. } | StoreError::Full { .. }) => other,
         },
         MigrateError::VersionMissing(version) => corrupt(format!("schema version {version} is not known: {NEWER}")),

@@ -2,21 +2,21 @@
 //! that other writers come between, and only then the blob is whole.
 
 use ports::store::{PartPut, StoreError};
-use protocol::Micros;
 use protocol::digest::DigestWriter;
 
+use crate::attempt;
 use crate::blobs::{PART, parts, whole_size};
 use crate::connect::SqlStore;
 use crate::fault::Fault;
 use crate::sql::{Tx, values};
 use crate::uploads::{self, Upload, received};
-use crate::{attempt, inbox};
 
 /// How many parts are moved in one transaction: 16 MiB are written in well under a second.
 const PAGE_PARTS: u64 = 16;
 
 impl SqlStore {
-    /// Checks a complete upload and makes it whole, or drops it if its bytes are others.
+    /// Checks a complete upload and makes it whole, or drops it if its bytes are others. One that was given up meanwhile is
+    /// neither: the part that completed it has had its effect.
     pub(crate) async fn finish(&self, upload: Upload) -> Result<PartPut, StoreError> {
         let right = attempt!("check upload", self.try_check(&upload))?;
         let attempt = if right { attempt!("begin to move an upload", self.try_begin(&upload))? } else { None };
@@ -30,8 +30,8 @@ impl SqlStore {
                 return Ok(received(&whole));
             }
         }
-        attempt!("drop upload", self.try_forget_upload(&upload))?;
-        Ok(PartPut::Mismatch)
+        let dropped = attempt!("drop upload", self.try_forget_upload(&upload))?;
+        Ok(if dropped { PartPut::Mismatch } else { PartPut::Handled })
     }
 
     /// Whether an upload's parts are of its digest. Each that was only noted equals the blob's.
@@ -67,7 +67,7 @@ impl SqlStore {
     async fn try_end(&self, upload: &Upload, attempt: Option<i64>) -> Result<Option<Upload>, Fault> {
         let mut tx = self.write().await?;
         uploads::lock(&mut tx, &upload.customer, upload.digest).await?;
-        let ended = end(&mut tx, upload.clone(), attempt, self.clock.now()).await?;
+        let ended = end(&mut tx, upload.clone(), attempt).await?;
         tx.commit().await?;
         Ok(ended)
     }
@@ -106,9 +106,9 @@ pub(crate) async fn move_parts(tx: &mut Tx, upload: &Upload, from: u64) -> Resul
     Ok(())
 }
 
-/// The blob is whole, and the customer's; `None` if the upload was given up meanwhile, or the blob's parts were dropped. Only
-/// now the messages that sent it are handled, some thousands at most: eight for each of 1,024 parts.
-pub(crate) async fn end(tx: &mut Tx, upload: Upload, attempt: Option<i64>, now: Micros) -> Result<Option<Upload>, Fault> {
+/// The blob is whole, and the customer's; `None` if the upload was given up meanwhile, or the blob's parts were dropped. The
+/// messages that sent it stay with it until it is given up.
+pub(crate) async fn end(tx: &mut Tx, upload: Upload, attempt: Option<i64>) -> Result<Option<Upload>, Fault> {
     let found = uploads::find(tx, &upload.customer, upload.digest).await?;
     if found.is_none_or(|found| found.number != upload.number) {
         return Ok(None);
@@ -116,7 +116,6 @@ pub(crate) async fn end(tx: &mut Tx, upload: Upload, attempt: Option<i64>, now: 
     if whole_size(tx, upload.digest).await? != Some(upload.size) && !make_whole(tx, &upload, attempt).await? {
         return Ok(None);
     }
-    inbox::note_parts(tx, &upload, now).await?;
     uploads::delete_parts(tx, &upload).await?;
     tx.run("UPDATE uploads SET whole = 1 WHERE number = $1", values![upload.number]).await?;
     Ok(Some(Upload { whole: true, ..upload }))

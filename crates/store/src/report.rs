@@ -9,7 +9,7 @@ use protocol::{CustomerName, Format, JobId, codec};
 
 use crate::attempt;
 use crate::connect::SqlStore;
-use crate::facts::{self, JOB, JOB_COLUMNS, Tally};
+use crate::facts::{self, JOB, JOB_COLUMNS, OPEN_ITEMS, Tally};
 use crate::fault::Fault;
 use crate::sql::{Row, Tx, Value, values};
 
@@ -122,13 +122,13 @@ fn read_report(row: &Row, facts: ports::store::JobFacts, tally: Tally) -> Result
 
 /// Counts what a running job has waiting and on its way.
 async fn read_counts(tx: &mut Tx, report: &mut JobReport) -> Result<(), Fault> {
-    // The conditions on times and items are always true; they lead the planners to the indices of the few that are due, sent, open.
+    // The conditions on times are always true; they lead the planners to the indices of the few that are due and sent.
     let sql = "SELECT (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'due' AND not_before >= 0),
         (SELECT COUNT(*) FROM replicas WHERE job = $1 AND state = 'sent' AND deadline > -1),
-        (SELECT MIN(not_before) FROM replicas WHERE job = $1 AND state = 'due'),
-        (SELECT CAST(COALESCE(SUM(end_item - first_item), 0) AS BIGINT) FROM units
-            WHERE job = $1 AND state = 'open' AND first_item >= 0)";
-    let Some(row) = tx.first(sql, values![report.id]).await? else { return Ok(()) };
+        (SELECT MIN(not_before) FROM replicas WHERE job = $1 AND state = 'due')";
+    let sql = format!("{sql}, {OPEN_ITEMS} FROM jobs j WHERE j.id = $1");
+    let rows = tx.composed(sql, values![report.id]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
     report.units.replicas_due = row.number(0)?;
     report.units.replicas_sent = row.number(1)?;
     report.next_due_at = row.opt_time(2)?;

@@ -49,8 +49,14 @@ impl RequestStore for SqlStore {
         attempt!("read numbered outputs", self.try_numbered_outputs(job, part))
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
-        attempt!("release results", self.try_release_results(customer, job, now))
+    async fn release_results(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        message: Option<&str>,
+        now: Micros,
+    ) -> Result<ResultsRelease, StoreError> {
+        attempt!("release results", self.try_release_results(customer, job, message, now))
     }
 
     async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError> {

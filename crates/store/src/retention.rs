@@ -9,6 +9,7 @@ use protocol::{CustomerName, JobId, Micros};
 use crate::connect::SqlStore;
 use crate::facts::lock_jobs;
 use crate::fault::Fault;
+use crate::inbox::{self, Effect};
 use crate::sql::{Tx, values};
 use crate::states::Spelled as _;
 
@@ -73,17 +74,27 @@ impl SqlStore {
     }
 
     /// Drops the outputs of a customer's ended job: nobody reads them any more, and as many as one call may delete are deleted.
+    /// A message that came before the end is refused for good: delivered again it would drop what its customer has not asked for.
     pub(crate) async fn try_release_results(
         &self,
         customer: &CustomerName,
         job: JobId,
+        message: Option<&str>,
         now: Micros,
     ) -> Result<ResultsRelease, Fault> {
+        let refused = Effect { customer, message, act: format!("release {job}") }.refused();
         let mut tx = self.write().await?;
         match own_state(&mut tx, customer, job).await? {
             None => return Ok(ResultsRelease::Unknown),
-            Some(JobState::Running) => return Ok(ResultsRelease::Running),
+            Some(JobState::Running) => {
+                inbox::note(&mut tx, &refused, 0, self.clock.now()).await?;
+                tx.commit().await?;
+                return Ok(ResultsRelease::Running);
+            }
             Some(JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted) => {}
+        }
+        if inbox::freed(&mut tx, &refused).await?.is_some() {
+            return Ok(ResultsRelease::Running);
         }
         let sql = "UPDATE jobs SET results_gone_at = $2, dropping = 1 WHERE id = $1 AND results_gone_at IS NULL";
         let released = tx.run(sql, values![job, now]).await? > 0;

@@ -106,7 +106,7 @@ enum Noted {
 impl SqlStore {
     async fn try_put_own_part(&self, sender: Sender<'_>, part: &PutBlob, room: UploadRoom, now: Micros) -> Result<Noted, Fault> {
         let Sender { customer, message } = sender;
-        let effect = Effect { customer, message, act: inbox::put(part.digest, part.offset) };
+        let effect = Effect { customer, message, act: inbox::put(part.digest, part.size, part.offset) };
         let mut tx = self.write().await?;
         lock(&mut tx, customer, part.digest).await?;
         let found = find(&mut tx, customer, part.digest).await?;
@@ -114,23 +114,25 @@ impl SqlStore {
             if whole.size != part.size {
                 return Ok(Noted::Answered(PartPut::Mismatch));
             }
-            inbox::note(&mut tx, &effect, 0, self.clock.now()).await?;
+            inbox::keep(&mut tx, whole, part.offset, message).await?;
             tx.commit().await?;
             return Ok(Noted::Answered(received(whole)));
         }
-        let sent = is_sent(&mut tx, customer, part).await?;
+        let sent = is_sent(&mut tx, found.as_ref(), part).await?;
         if !sent && inbox::freed(&mut tx, &effect).await?.is_some() {
             return Ok(Noted::Answered(PartPut::Handled));
         }
         let mut upload = match found {
             Some(upload) if upload.size == part.size => upload,
-            // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
+            // None, or one of another size: as only one of the two sizes can be right, the last that was said counts, and not
+            // one that was said before and is delivered again.
             before => {
                 let taken = customers::taken(&mut tx, customer).await?;
                 if !room.holds(taken.with(part.size, before.as_ref().map(|before| before.size))) {
                     return Ok(Noted::Answered(PartPut::Full(taken)));
                 }
                 if let Some(before) = &before {
+                    inbox::note_parts(&mut tx, before, self.clock.now()).await?;
                     drop_upload(&mut tx, before).await?;
                 }
                 begin(&mut tx, customer, part, now).await?
@@ -151,7 +153,7 @@ impl SqlStore {
         // Its digest is known already.
         promote::begin(&mut tx, &upload).await?;
         promote::move_parts(&mut tx, &upload, 0).await?;
-        let upload = promote::end(&mut tx, upload, None, self.clock.now()).await?;
+        let upload = promote::end(&mut tx, upload, None).await?;
         tx.commit().await?;
         Ok(Noted::Answered(upload.map_or(PartPut::Mismatch, |upload| received(&upload))))
     }
@@ -187,7 +189,15 @@ impl SqlStore {
         if let Some(bytes) = inbox::freed(&mut tx, &effect).await? {
             return Ok(BlobRelease::Released { bytes });
         }
-        let Some(upload) = find(&mut tx, customer, digest).await? else { return Ok(BlobRelease::Unknown) };
+        let refused = effect.refused();
+        if inbox::freed(&mut tx, &refused).await?.is_some() {
+            return Ok(BlobRelease::Unknown);
+        }
+        let Some(upload) = find(&mut tx, customer, digest).await? else {
+            inbox::note(&mut tx, &refused, 0, self.clock.now()).await?;
+            tx.commit().await?;
+            return Ok(BlobRelease::Unknown);
+        };
         if upload.whole
             && let Some(job) = job_blobs::user(&mut tx, customer, digest).await?
         {
@@ -281,11 +291,11 @@ async fn begin(tx: &mut Tx, customer: &CustomerName, part: &PutBlob, now: Micros
     begun.ok_or_else(|| Fault::data("an upload that was just begun is gone"))
 }
 
-/// Whether the customer has sent that part to an upload under way.
-async fn is_sent(tx: &mut Tx, customer: &CustomerName, part: &PutBlob) -> Result<bool, Fault> {
-    let sql = "SELECT CAST(1 AS BIGINT) FROM uploads u JOIN upload_parts o ON o.upload = u.number
-        WHERE u.customer = $1 AND u.digest = $2 AND u.size = $3 AND o.start = $4";
-    Ok(tx.first(sql, values![customer, part.digest, part.size, part.offset]).await?.is_some())
+/// Whether that part was sent to the upload under way, which is of its size.
+async fn is_sent(tx: &mut Tx, found: Option<&Upload>, part: &PutBlob) -> Result<bool, Fault> {
+    let Some(upload) = found.filter(|upload| upload.size == part.size) else { return Ok(false) };
+    let sql = "SELECT CAST(1 AS BIGINT) FROM upload_parts WHERE upload = $1 AND start = $2";
+    Ok(tx.first(sql, values![upload.number, part.offset]).await?.is_some())
 }
 
 /// Writes a part that was not sent before.
@@ -302,7 +312,6 @@ async fn write_part(tx: &mut Tx, upload: &mut Upload, part: &PutBlob) -> Result<
 /// Deletes what is kept of an upload's parts apart from the blob's.
 pub(crate) async fn delete_parts(tx: &mut Tx, upload: &Upload) -> Result<(), Fault> {
     tx.run("DELETE FROM upload_parts WHERE upload = $1", values![upload.number]).await?;
-    tx.run("DELETE FROM part_messages WHERE upload = $1", values![upload.number]).await?;
     Ok(())
 }
 
@@ -326,9 +335,10 @@ async fn gaps(tx: &mut Tx, upload: &Upload) -> Result<Vec<(u64, u64)>, Fault> {
     Ok(gaps)
 }
 
-/// Forgets an upload, and drops the blob's bytes if nobody needs them any more.
+/// Forgets an upload and which messages sent it, and drops the blob's bytes if nobody needs them any more.
 async fn drop_upload(tx: &mut Tx, upload: &Upload) -> Result<(), Fault> {
     delete_parts(tx, upload).await?;
+    tx.run("DELETE FROM part_messages WHERE upload = $1", values![upload.number]).await?;
     tx.run("DELETE FROM uploads WHERE number = $1", values![upload.number]).await?;
     let blob = values![upload.digest, upload.size];
     let kept = tx.all_locked("SELECT kept FROM blobs WHERE digest = $1 AND size = $2", blob.clone()).await?;

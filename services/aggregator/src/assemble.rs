@@ -159,7 +159,7 @@ impl Assembler {
                 }
                 Ok(Turn::Over)
             }
-            Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. })) => Err(error),
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. } | StoreError::Unfit { .. })) => Err(error),
         }
     }
 

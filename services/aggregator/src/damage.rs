@@ -21,7 +21,7 @@ pub(crate) async fn told_apart<T>(
             settle_nothing(aggregator).await?;
             Ok(Err(Damage(error)))
         }
-        Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. })) => Err(error),
+        Err(error @ (StoreError::Unavailable { .. } | StoreError::Full { .. } | StoreError::Unfit { .. })) => Err(error),
     }
 }
 

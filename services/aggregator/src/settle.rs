@@ -180,7 +180,8 @@ impl Settler {
     }
 
     /// Settles a batch, halved where it meets damage: one row of a unit or all of a job may be damaged, and halving finds either.
-    /// It takes twice as many transactions as there are outcomes at most, and few where little is damaged.
+    /// It takes twice as many transactions as there are outcomes at most, a look at the database after each that met damage, and few
+    /// where little is damaged.
     async fn settle(&self, batch: Batch, verdicts: &mut Vec<(Tag, Verdict)>, useless: &mut Vec<Useless>) -> Option<()> {
         // The last one is next, so that outcomes are settled in their order.
         let mut parts = vec![batch];

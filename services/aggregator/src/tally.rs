@@ -9,7 +9,7 @@ use rules::settle::{End, Finding, Judgement};
 
 /// It came when its unit was decided.
 const LATE: &str = "late";
-/// It did not count: another meter, another number of items, or its host had answered before.
+/// It did not count: another meter, another number of items, more fuel than they may take, or its host had answered before.
 const DISMISSED: &str = "dismissed";
 /// Other hosts agreed on another result, or nobody did.
 const OUTVOTED: &str = "outvoted";

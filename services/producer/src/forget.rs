@@ -21,7 +21,7 @@ const BATCH: u32 = 100;
 const BATCH_HANDLED: u32 = 1_000;
 /// Batches in one look: the rest waits for the next.
 const BATCHES: u32 = 100;
-/// Likewise of keys: more of them than a customer's rate lets through.
+/// Likewise of keys: a deletion brings those of all its blob's parts at once.
 const BATCHES_HANDLED: u32 = 1_000;
 
 /// Runs until stopped.

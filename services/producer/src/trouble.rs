@@ -64,10 +64,10 @@ impl Troubled {
     }
 }
 
-/// Whether the store is away or full, which is no fault of what was asked.
+/// Whether the store is away, full or unfit, which is no fault of what was asked.
 fn is_away(error: &StoreError) -> bool {
     match error {
-        StoreError::Unavailable { .. } | StoreError::Full { .. } => true,
+        StoreError::Unavailable { .. } | StoreError::Full { .. } | StoreError::Unfit { .. } => true,
         StoreError::Corrupt { .. } => false,
     }
 }

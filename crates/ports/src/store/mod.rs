@@ -46,7 +46,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What is stored cannot be understood, or the schema is not the one expected.
+    /// The schema or this service's rights are not those expected, whatever is asked: an operator is to mend that.
+    #[error("{operation}: database is not as expected: {detail}")]
+    Unfit {
+        /// What was asked.
+        operation: &'static str,
+        /// What the database says.
+        detail: String,
+    },
+    /// What is stored, or was to be, cannot be understood: asking again does not help, and asking for something else may.
     #[error("{operation}: database is not as expected: {detail}")]
     Corrupt {
         /// What was asked.

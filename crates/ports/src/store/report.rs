@@ -61,7 +61,7 @@ pub struct JobReport {
 pub struct UnitCounts {
     /// Units not decided.
     pub open: u64,
-    /// Their items.
+    /// Their items; zero for a job without a budget.
     pub open_items: u64,
     /// Valid units, all stages.
     pub valid: u64,

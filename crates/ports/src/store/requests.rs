@@ -116,7 +116,16 @@ pub trait RequestStore: Send + Sync {
 
     /// Drops the outputs of a customer's job that has ended. Rows that are more than one call may delete go with
     /// [`expire_results`](super::SettlementStore::expire_results).
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError>;
+    ///
+    /// A customer's message, by its id, that came while the job ran is refused for good
+    /// ([`ResultsRelease::Running`]): delivered again after the job's end it drops nothing.
+    async fn release_results(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        message: Option<&str>,
+        now: Micros,
+    ) -> Result<ResultsRelease, StoreError>;
 
     /// Writes several replies in one transaction.
     async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError>;

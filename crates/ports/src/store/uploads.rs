@@ -34,8 +34,8 @@ impl UploadRoom {
     }
 }
 
-/// Of a part of an upload under way so many messages that sent it are known, the first: who sends it ever again under new ids
-/// would else have a row for each.
+/// Of a part of an upload so many messages that sent it are known, the first: who sends it ever again under new ids would else
+/// have a row for each.
 pub const MAX_PART_MESSAGES: usize = 8;
 
 /// Who sends a part, and in which message.
@@ -97,9 +97,10 @@ pub trait UploadStore: Send + Sync {
     /// changes no answer, or it would tell who has which bytes.
     ///
     /// A message, by its id, sends a part once: delivered again when the blob was given up, whole or begun, it brings nothing
-    /// back ([`PartPut::Handled`]). It is known from when its upload became the blob or was given up, or it found the blob there,
-    /// until [`Self::forget_handled`] forgets it. What is dropped otherwise (parts that are not of their digest, that one of
-    /// another size replaced, that were left) the same messages may send again.
+    /// back ([`PartPut::Handled`]). It is known as long as its upload is there, whole or not, and then until
+    /// [`Self::forget_handled`] forgets it; of each part the first [`MAX_PART_MESSAGES`] are. The size belongs to what it does:
+    /// one whose upload was replaced by a part of another size is handled, and does not replace that again. What is dropped
+    /// otherwise (parts that are not of their digest, or that were left) the same messages may send again.
     async fn put_own_part(
         &self,
         sender: Sender<'_>,
@@ -117,7 +118,7 @@ pub trait UploadStore: Send + Sync {
     /// Gives a customer's blob up, unless a job of it that has not ended needs it.
     ///
     /// A customer's message, by its id, does so once: delivered again it is answered as the first time, and a blob that was
-    /// sent anew meanwhile stays.
+    /// sent anew meanwhile stays, also where there was none the first time. Where a job needed it, it is judged anew.
     async fn release_blob(
         &self,
         customer: &CustomerName,

@@ -63,7 +63,8 @@ pub const TABLE: &[Row] = &[
     row::<AppRegistered>("App is registered", "Jobs may use the app.", Role::Answer),
     request::<PutBlob>(
         "Upload a part of a blob",
-        "Stores 1 MiB of a blob. Parts may come in any order and again; only a part with a correlation_id is answered.",
+        "Stores 1 MiB of a blob. Parts may come in any order and again; one that comes again after its blob was deleted is \
+         refused (already-handled). Only a part with a correlation_id is answered.",
         &[BlobStored::KIND],
     ),
     row::<BlobStored>("Part is stored", "How much of the blob is there.", Role::Answer),

@@ -72,6 +72,7 @@ impl Pool {
     fn left(&self) -> Left {
         Left {
             uncut: self.uncut,
+            budget_left: None,
             quorum: 1,
             replicas: u64::try_from(self.computing().count()).unwrap(),
             replica_items: self.computing().map(|(items, _)| items).sum(),
@@ -162,10 +163,14 @@ fn nothing_left_wants_no_worker_and_an_unmeasured_job_wants_its_first() {
 fn what_is_left_is_items_times_their_measured_time() {
     // 100 items took 5 s.
     let measured = Measured { items: 100, units: 10, compute_us: 5 * SECOND_US, ..Measured::default() };
-    let left = Left { uncut: 1_000, quorum: 2, replicas: 4, replica_items: 40, measured, target_ms: 10_000 };
+    let left = Left { uncut: 1_000, budget_left: None, quorum: 2, replicas: 4, replica_items: 40, measured, target_ms: 10_000 };
     assert_eq!(slot_us(&left), (2 * 1_000 + 40) * 50_000);
+    // A budget that suffices for half of the items, of 7 fuel each.
+    let fuel = |count| Fuel::new(count).unwrap();
+    let half = Left { budget_left: Some(fuel(3_500)), measured: Measured { fuel: fuel(700), ..measured }, ..left };
+    assert_eq!(slot_us(&half), (2 * 500 + 40) * 50_000);
     // Of a long unit that is the last one nothing is waiting in a queue, and it still wants its worker.
-    let last = Left { uncut: 0, quorum: 1, replicas: 1, replica_items: 1, measured, target_ms: 10_000 };
+    let last = Left { uncut: 0, budget_left: None, quorum: 1, replicas: 1, replica_items: 1, measured, target_ms: 10_000 };
     assert_eq!(Scaler { target_s: 600, slots: 4, max: 9, calm_s: 0 }.wanted(slot_us(&last)), 1);
 }
 

@@ -56,7 +56,7 @@ impl Numbers {
 fn told<T: Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
         Ok(answer) => format!("{answer:?}"),
-        Err(StoreError::Corrupt { .. }) => "refused".to_owned(),
+        Err(StoreError::Unfit { .. } | StoreError::Corrupt { .. }) => "refused".to_owned(),
         Err(error) => panic!("{error:?}"),
     }
 }
@@ -240,13 +240,13 @@ impl Story {
         both!(self, app_experience(&customer, self.sql.job(0).spec.app));
         let state = [None, Some(JobState::Running), Some(JobState::Completed)][usize::try_from(part % 3).unwrap()];
         both!(self, own_jobs(&customer, state, Some(job), 3));
+        let id = format!("m{}", from % 3);
+        let message = (from > 9).then_some(id.as_str());
         if self.numbers.one_in(3) {
-            let id = format!("m{}", from % 3);
-            let message = (from > 9).then_some(id.as_str());
             both!(self, pause_job(&customer, job, part > 4, message));
         }
         if self.numbers.one_in(9) {
-            both!(self, release_results(&customer, job, self.now));
+            both!(self, release_results(&customer, job, message, self.now));
             both!(self, expire_results(Micros(NOW.0 + i64::from(part % 2)), self.now, 1));
         }
         if self.numbers.one_in(5) {

@@ -6,7 +6,7 @@ use ports::store::{Settlement, StageStep};
 use protocol::{JobId, ReplicaKey};
 use store::{SqlStore, StoreError};
 use testkit::store_contract::World;
-use testkit::store_contract::world::{NOW, at, computed, valid};
+use testkit::store_contract::world::{NOW, at};
 
 use super::alone::execute;
 use super::{patient, postgres, postgres_url, sqlite};
@@ -40,14 +40,14 @@ async fn others_go_on(store: SqlStore, url: &str) {
     assert!(world.store.job(bad).await.unwrap().is_none());
     assert!(matches!(world.store.submitted(bad).await, Err(StoreError::Corrupt { .. })));
 
-    // An outcome of it that comes with others has no effect, and they have theirs.
+    // An outcome of it is refused, which keeps nobody's outcomes once it is alone.
     let units = world.sent(good[0], &[0, 10]).await;
-    let (mixed, customer) = ([bad_units[0].replica(0), units[0].replica(0)], world.customer.clone());
-    let decide = move |view: &ports::store::SettlementView| {
-        assert_eq!(view.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [good[0]]);
-        Settlement { replicas: vec![computed(mixed[1])], units: vec![valid(units[0], &customer, 10)], ..Settlement::default() }
-    };
-    world.store.settle(&mixed, Box::new(decide)).await.unwrap();
+    let mixed = [bad_units[0].replica(0), units[0].replica(0)];
+    for meets_it in [&mixed[..], &mixed[..1]] {
+        let settled = world.store.settle(meets_it, Box::new(|_| unreachable!("there is nothing to decide on"))).await;
+        assert!(matches!(settled, Err(StoreError::Corrupt { .. })), "{settled:?}");
+    }
+    world.settle_valid(&units).await;
     assert_eq!(world.store.job(good[0]).await.unwrap().unwrap().units.valid, 1);
     let assembled = world.store.assemble(bad, 10, Box::new(|_| unreachable!("it neither goes on nor ends"))).await;
     assert!(matches!(assembled, Err(StoreError::Corrupt { .. })), "{assembled:?}");

@@ -146,7 +146,7 @@ impl Job {
         self.cursor = (0, 0);
         self.assembled = 0;
         self.chain = OutputChain::default();
-        self.to_assemble = stage_items == 0;
+        self.to_assemble = stage_items == 0 || self.admitted.spec.budget_fuel.is_some();
     }
 
     /// The job ends; what is open is cancelled.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaState, in_turn, take_turns};
+use protocol::job::JobSpec;
 use protocol::{CustomerName, JobId, Micros, UnitKey};
+use rules::budget::Budget;
 
 use super::rows::{Job, Replica, Unit};
 use super::state::{State, rows};
@@ -86,8 +88,16 @@ impl Job {
     /// Whether there is something to cut or to send.
     pub(super) fn is_worth_claiming(&self, now: Micros) -> bool {
         let late = self.admitted.deadline_at.is_some_and(|deadline| deadline <= now);
-        let work = self.cursor.0 < self.stage_items || self.due_by(now).next().is_some();
+        let cuts = self.cursor.0 < self.stage_items && self.may_cut();
+        let work = cuts || self.due_by(now).next().is_some();
         self.ending.is_none() && !self.cancel_requested && !self.paused && !late && work
+    }
+
+    /// Whether its budget, if it has one, suffices for an item more than is under way.
+    fn may_cut(&self) -> bool {
+        let JobSpec { budget_fuel, limits, .. } = &self.admitted.spec;
+        let budget = Budget::of(*budget_fuel, limits, self.tally.sums.usage.fuel, self.open_items());
+        budget.is_none_or(|budget| budget.room() > 0)
     }
 
     /// Replicas that are due at that time.

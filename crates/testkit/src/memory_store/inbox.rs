@@ -15,9 +15,14 @@ pub(super) fn effect(customer: &CustomerName, message: Option<&str>, act: String
     message.map(|message| (customer.clone(), text(message.to_owned()), act))
 }
 
+/// That an effect was refused, which is noted where what was asked since must not be undone by the same message.
+pub(super) fn refused(effect: Option<&Effect>) -> Option<Effect> {
+    effect.map(|(customer, message, act)| (customer.clone(), message.clone(), format!("refuse {act}")))
+}
+
 /// What a message does that sends a part of a blob.
-pub(super) fn put(digest: Digest, offset: u64) -> String {
-    format!("put {digest} {offset}")
+pub(super) fn put(digest: Digest, size: u64, offset: u64) -> String {
+    format!("put {digest} {size} {offset}")
 }
 
 /// Effects of messages, each with its time and what it freed.

@@ -78,7 +78,7 @@ impl Job {
             cut: self.cursor.0,
             units: UnitCounts {
                 open,
-                open_items: self.open_items(),
+                open_items: self.reserved_items(),
                 valid: tally.sums.usage.units,
                 failed: tally.failed_units,
                 replicas_due: count(self.due.len()),

@@ -15,7 +15,7 @@ use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::fault::Refused;
-use super::inbox::{Effect, effect};
+use super::inbox::{Effect, effect, refused};
 use super::outputs::within;
 use super::rows::{Job, Unit};
 use super::state::{State, rows};
@@ -73,8 +73,16 @@ impl RequestStore for MemoryStore {
         self.run("read numbered outputs", |state| state.numbered_outputs(job, part))
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
-        self.run("release results", |state| Ok(state.release_results(customer, job, now)))
+    async fn release_results(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        message: Option<&str>,
+        now: Micros,
+    ) -> Result<ResultsRelease, StoreError> {
+        let handled_at = self.shared.clock.now();
+        let refused = refused(effect(customer, message, format!("release {job}")).as_ref());
+        self.run("release results", |state| Ok(state.release_results(customer, job, now, (refused, handled_at))))
     }
 
     async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError> {
@@ -167,11 +175,24 @@ impl State {
         u32::try_from(old.len()).unwrap_or(u32::MAX)
     }
 
-    fn release_results(&mut self, customer: &CustomerName, job: JobId, now: Micros) -> ResultsRelease {
+    fn release_results(
+        &mut self,
+        customer: &CustomerName,
+        job: JobId,
+        now: Micros,
+        (refused, handled_at): (Option<Effect>, Micros),
+    ) -> ResultsRelease {
+        let known = self.inbox.freed(refused.as_ref()).is_some();
         let Some(job) = self.own_job(customer, job) else { return ResultsRelease::Unknown };
         match job.state {
-            JobState::Running => ResultsRelease::Running,
+            JobState::Running => {
+                self.inbox.note(refused, 0, handled_at);
+                ResultsRelease::Running
+            }
             JobState::Completed | JobState::Cancelled | JobState::Expired | JobState::Exhausted => {
+                if known {
+                    return ResultsRelease::Running;
+                }
                 job.drop_results(now);
                 ResultsRelease::Done
             }

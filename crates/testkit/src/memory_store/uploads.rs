@@ -12,7 +12,7 @@ use protocol::{CustomerName, Digest, JobId, Micros};
 
 use super::MemoryStore;
 use super::blobs::{PART, Parts, is_part};
-use super::inbox::{Effect, Inbox, effect, put};
+use super::inbox::{Effect, Inbox, effect, put, refused};
 use super::state::{State, rows};
 
 /// How many gaps of an upload are listed at most.
@@ -24,17 +24,10 @@ pub(super) struct Upload {
     size: u64,
     whole: bool,
     begun_at: Micros,
-    /// Its parts by where they begin, while it is not whole.
-    parts: BTreeMap<u64, Sent>,
-}
-
-/// A part that was sent.
-#[derive(Clone)]
-struct Sent {
-    /// Its bytes; nothing where the same are in the blob.
-    data: Option<Arc<[u8]>>,
-    /// The first messages that sent it.
-    messages: BTreeSet<String>,
+    /// Its parts by where they begin, while it is not whole; nothing where the same bytes are in the blob.
+    parts: BTreeMap<u64, Option<Arc<[u8]>>>,
+    /// The first messages that sent each part, also when it is whole.
+    messages: BTreeMap<u64, BTreeSet<String>>,
 }
 
 /// A part to be written.
@@ -43,7 +36,7 @@ struct Sending<'a> {
     part: &'a PutBlob,
     /// The message that sends it.
     message: Option<&'a str>,
-    /// When it is handled, by the store's own clock.
+    /// When those are handled whose upload it replaces, by the store's own clock.
     handled_at: Micros,
 }
 
@@ -118,54 +111,53 @@ impl State {
         let Sending { part, message, handled_at } = sending;
         let (digest, size) = (part.digest, part.size);
         let key = (customer.clone(), digest);
-        let effect = effect(customer, message, put(digest, part.offset));
-        match self.uploads.get(&key) {
-            Some(upload) if upload.whole && upload.size != size => return PartPut::Mismatch,
-            Some(upload) if upload.whole => {
-                self.inbox.note(effect, 0, handled_at);
-                return upload.received();
+        if let Some(whole) = self.uploads.get_mut(&key).filter(|upload| upload.whole) {
+            if whole.size != size {
+                return PartPut::Mismatch;
             }
-            Some(upload) if upload.size == size && upload.parts.contains_key(&part.offset) => {}
-            _ if self.inbox.freed(effect.as_ref()).is_some() => return PartPut::Handled,
-            Some(upload) if upload.size == size => {}
-            // None, or one of another size: as only one of the two sizes can be right, the last that was said counts.
-            before => {
-                let taken = self.taken(customer);
-                if !room.holds(taken.with(size, before.map(|before| before.size))) {
-                    return PartPut::Full(taken);
-                }
-                self.drop_upload(customer, digest);
+            whole.keep(part.offset, message);
+            return whole.received();
+        }
+        let before = self.uploads.get(&key);
+        let under_way = before.filter(|upload| upload.size == size);
+        let effect = effect(customer, message, put(digest, size, part.offset));
+        let sent = under_way.is_some_and(|upload| upload.parts.contains_key(&part.offset));
+        if !sent && self.inbox.freed(effect.as_ref()).is_some() {
+            return PartPut::Handled;
+        }
+        // None, or one of another size: as only one of the two sizes can be right, the last that was said counts, and not one
+        // that was said before and is delivered again.
+        if under_way.is_none() {
+            let taken = self.taken(customer);
+            if !room.holds(taken.with(size, before.map(|before| before.size))) {
+                return PartPut::Full(taken);
             }
+            self.give_up(customer, digest, handled_at);
         }
         // Other bytes than a whole blob's are kept as the customer's own, and refused once all of the upload is there.
         let stored = self.blobs.part(digest, size, part.offset).filter(|_| self.blobs.size(digest) == Some(size));
         let is_there = stored.is_some_and(|stored| **stored == *part.data);
-        let begun = Upload { size, whole: false, begun_at: now, parts: BTreeMap::new() };
+        let begun = Upload { size, whole: false, begun_at: now, parts: BTreeMap::new(), messages: BTreeMap::new() };
         let upload = self.uploads.entry(key).or_insert(begun);
         let data = (!is_there).then(|| part.data.clone().into());
-        let sent = upload.parts.entry(part.offset).or_insert(Sent { data, messages: BTreeSet::new() });
-        if let Some(message) = message
-            && sent.messages.len() < MAX_PART_MESSAGES
-        {
-            sent.messages.insert(message.to_owned());
-        }
+        upload.parts.entry(part.offset).or_insert(data);
+        upload.keep(part.offset, message);
         let answer = upload.received();
-        if upload.sent() < size { answer } else { self.finish(customer, digest, handled_at) }
+        if upload.sent() < size { answer } else { self.finish(customer, digest) }
     }
 
     /// Makes a complete upload whole, or drops it if its bytes are others.
-    fn finish(&mut self, customer: &CustomerName, digest: Digest, handled_at: Micros) -> PartPut {
+    fn finish(&mut self, customer: &CustomerName, digest: Digest) -> PartPut {
         let Some(upload) = self.uploads.get_mut(&(customer.clone(), digest)) else { return PartPut::Mismatch };
         let mut parts = Parts::new();
         let mut writer = DigestWriter::default();
-        for (start, sent) in &upload.parts {
-            let Some(data) = sent.data.as_ref().or_else(|| self.blobs.part(digest, upload.size, *start)) else { continue };
+        for (start, data) in &upload.parts {
+            let Some(data) = data.as_ref().or_else(|| self.blobs.part(digest, upload.size, *start)) else { continue };
             writer.update(data);
             parts.insert(*start, Arc::clone(data));
         }
         if writer.finish() == digest {
             self.blobs.adopt(digest, upload.size, parts);
-            upload.note_messages(&mut self.inbox, customer, digest, handled_at);
             upload.whole = true;
             upload.parts.clear();
             return upload.received();
@@ -185,13 +177,19 @@ impl State {
         if let Some(bytes) = self.inbox.freed(effect.as_ref()) {
             return BlobRelease::Released { bytes };
         }
-        let Some(upload) = self.uploads.get(&(customer.clone(), digest)) else { return BlobRelease::Unknown };
+        let refused = refused(effect.as_ref());
+        if self.inbox.freed(refused.as_ref()).is_some() {
+            return BlobRelease::Unknown;
+        }
+        let Some(upload) = self.uploads.get(&(customer.clone(), digest)) else {
+            self.inbox.note(refused, 0, now);
+            return BlobRelease::Unknown;
+        };
         let (bytes, whole) = (upload.size, upload.whole);
         if let Some(job) = self.user(digest, Some(customer)).filter(|_| whole) {
             return BlobRelease::InUse { job };
         }
-        upload.note_messages(&mut self.inbox, customer, digest, now);
-        self.drop_upload(customer, digest);
+        self.give_up(customer, digest, now);
         self.inbox.note(effect, bytes, now);
         BlobRelease::Released { bytes }
     }
@@ -211,7 +209,15 @@ impl State {
         of.find(|(_, job)| needs(&job.admitted)).map(|(id, _)| id)
     }
 
-    /// Forgets an upload, and drops the blob's bytes if nobody needs them any more.
+    /// Forgets an upload that its customer gives up: the messages that sent it are handled.
+    fn give_up(&mut self, customer: &CustomerName, digest: Digest, now: Micros) {
+        if let Some(upload) = self.uploads.get(&(customer.clone(), digest)) {
+            upload.note_messages(&mut self.inbox, customer, digest, now);
+        }
+        self.drop_upload(customer, digest);
+    }
+
+    /// Forgets an upload and which messages sent it, and drops the blob's bytes if nobody needs them any more.
     fn drop_upload(&mut self, customer: &CustomerName, digest: Digest) {
         let Some(upload) = self.uploads.remove(&(customer.clone(), digest)) else { return };
         let others = self.uploads.iter().any(|((_, of), other)| *of == digest && other.size == upload.size);
@@ -236,11 +242,20 @@ impl Upload {
         PartPut::Stored { received: self.sent(), whole: self.whole }
     }
 
-    /// Notes the messages that sent its parts, once it is the blob or is given up.
+    /// Keeps which message sent a part, of the first.
+    fn keep(&mut self, start: u64, message: Option<&str>) {
+        let Some(message) = message else { return };
+        let messages = self.messages.entry(start).or_default();
+        if messages.len() < MAX_PART_MESSAGES {
+            messages.insert(message.to_owned());
+        }
+    }
+
+    /// Notes the messages that sent its parts, once it is given up.
     fn note_messages(&self, inbox: &mut Inbox, customer: &CustomerName, digest: Digest, now: Micros) {
-        for (start, sent) in &self.parts {
-            for message in &sent.messages {
-                inbox.note(effect(customer, Some(message), put(digest, *start)), 0, now);
+        for (start, messages) in &self.messages {
+            for message in messages {
+                inbox.note(effect(customer, Some(message), put(digest, self.size, *start)), 0, now);
             }
         }
     }

@@ -242,8 +242,14 @@ impl RequestStore for Database {
         self.perform("read numbered outputs", self.inner.numbered_outputs(job, part)).await
     }
 
-    async fn release_results(&self, customer: &CustomerName, job: JobId, now: Micros) -> Result<ResultsRelease, StoreError> {
-        self.perform("release results", self.inner.release_results(customer, job, now)).await
+    async fn release_results(
+        &self,
+        customer: &CustomerName,
+        job: JobId,
+        message: Option<&str>,
+        now: Micros,
+    ) -> Result<ResultsRelease, StoreError> {
+        self.perform("release results", self.inner.release_results(customer, job, message, now)).await
     }
 
     async fn reply_all(&self, replies: Vec<OutboxMessage>) -> Result<(), StoreError> {

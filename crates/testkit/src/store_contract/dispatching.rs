@@ -31,7 +31,7 @@ pub async fn claims_what_there_is_to_do(world: World) {
 /// Of a job with a budget it is told what was metered, and how many items are cut and not decided.
 pub async fn what_a_budget_reserves_is_told(world: World) {
     let mut budgeted = world.job(20);
-    budgeted.spec.budget_fuel = Fuel::new(1 << 40).ok();
+    budgeted.spec.budget_fuel = Some(Fuel::MAX);
     let job = world.admit_job(budgeted).await;
     let told = async || {
         let claimed = world.claim("a", NOW).await.remove(0);
@@ -59,6 +59,34 @@ pub async fn what_a_budget_reserves_is_told(world: World) {
     world.cut(other, &[0, 5]).await;
     let claimed = world.claim("a", NOW).await;
     assert_eq!(claimed.iter().find(|job| job.id == other).map(|job| job.open_items), Some(0), "nobody asks for it");
+}
+
+/// A job whose budget suffices for nothing beyond what is under way is not claimed to be cut; its retries are sent. A stage that begins
+/// is assembled at once, since a budget that suffices for none of it is noticed there only.
+pub async fn a_spent_budget_is_not_cut_and_is_noticed_where_a_stage_begins(world: World) {
+    let mut budgeted = world.job(20);
+    budgeted.spec.reduce = true;
+    budgeted.spec.limits.fuel_per_item = Fuel::new(1_000).unwrap();
+    budgeted.spec.budget_fuel = Fuel::new(10_000).ok();
+    let job = world.admit_job(budgeted).await;
+    let units = world.sent(job, &[0, 9]).await;
+    assert_eq!(world.claim("a", NOW).await.len(), 1, "it suffices for one more");
+    let more = cut(job, 0, 1, &[9, 10], &[0]);
+    assert!(world.store.dispatch(more).await.unwrap());
+    let last = UnitKey { job, unit: 1 };
+    world.store.mark_sent(&[last.replica(0)], at(60)).await.unwrap();
+    assert!(world.claim("a", NOW).await.is_empty(), "all of it is reserved");
+    let failed = units[0].replica(0);
+    let retry = Settlement {
+        replicas: vec![ended(failed, ReplicaState::Failed, "trap")],
+        due: vec![(units[0].replica(1), NOW)],
+        ..Settlement::default()
+    };
+    world.settle(&[failed], retry).await;
+    assert_eq!(world.claim("a", NOW).await.len(), 1, "a retry reserves nothing more");
+    world.settle_valid(&[last]).await;
+    world.assemble(job, 10, StageStep::Next { stage_items: 1, last_stage: true }).await;
+    assert_eq!(world.store.jobs_to_assemble(NOW, 10).await.unwrap(), [job]);
 }
 
 /// A lease keeps others away until it ends or is given back.

@@ -31,7 +31,8 @@ macro_rules! store_contract_tests {
             admitting: admits_once, a_job_whose_blob_is_gone_is_not_admitted,
                 a_blob_is_not_given_up_under_a_job_being_admitted, a_changed_submission_conflicts, two_producers_admit_one_job, apps_are_recorded_once,
                 cancel_is_for_the_customers_running_jobs, an_empty_job_is_assembled, replies_alone;
-            dispatching: claims_what_there_is_to_do, what_a_budget_reserves_is_told, leases_expire_and_are_given_back, claims_skip_what_cannot_run,
+            dispatching: claims_what_there_is_to_do, what_a_budget_reserves_is_told,
+                a_spent_budget_is_not_cut_and_is_noticed_where_a_stage_begins, leases_expire_and_are_given_back, claims_skip_what_cannot_run,
                 a_moved_cursor_refuses_everything, two_producers_cut_once, due_replicas_and_lanes, sending_and_losing,
                 losing_everything, a_replica_is_counted_once, stage_outputs_overlap;
             settling: settles_once, two_aggregators_settle_once, the_vote_is_lost, retries_wait, failed_units_have_no_usage,
@@ -62,8 +63,10 @@ macro_rules! store_contract_tests {
             redelivery: a_pause_that_comes_again_does_not_undo_a_resume, a_deletion_that_comes_again_leaves_what_was_sent_anew,
                 a_message_is_known_by_its_customer_and_what_it_does, a_part_that_comes_again_after_a_deletion_brings_nothing_back,
                 nor_do_the_parts_of_a_longer_blob, nor_do_those_of_an_upload_given_up_half_way,
+                a_message_is_known_as_long_as_its_blob_is_there, parts_of_another_size_are_sent_once_as_well,
                 dropped_parts_may_be_sent_again_by_the_same_messages, each_part_knows_its_first_messages,
                 a_removed_customers_messages_bring_nothing_back, what_no_message_sends_is_sent_each_time,
+                a_deletion_of_nothing_stays_refused, a_release_before_the_end_stays_refused,
                 what_had_no_effect_may_have_one_later, handled_messages_are_forgotten;
             results: parts_are_found_by_number, parts_are_of_the_last_stage, assembling_shows_what_waits_unsent,
                 results_are_released, results_expire;

@@ -1,6 +1,6 @@
 //! Redelivery: a message that was handled and is delivered again does not undo what was asked since.
 
-use ports::store::{BlobRelease, MAX_PART_MESSAGES, NewJob, PartPut, Sender, UploadRoom};
+use ports::store::{BlobRelease, MAX_PART_MESSAGES, NewJob, PartPut, ResultsRelease, Sender, UploadRoom};
 use protocol::blob::{PART_BYTES, PutBlob};
 use protocol::job::{ItemCounts, JobState};
 use protocol::{CustomerName, Digest, JobId, Micros};
@@ -181,21 +181,62 @@ pub async fn nor_do_those_of_an_upload_given_up_half_way(world: World) {
     assert_eq!(world.send_by(&bytes, 0, "three").await, whole(2 * FULL));
 }
 
-/// Parts that are not of their digest, that one of another size replaced or that were left are dropped as if they had never come.
+/// Messages are known as long as the blob is there that they sent, however long ago, and are handled when it is deleted.
+pub async fn a_message_is_known_as_long_as_its_blob_is_there(world: World) {
+    let bytes = data(PART_BYTES + 1);
+    let digest = Digest::of(&bytes);
+    let forget = async || world.store.forget_handled(AFTER, 100).await.unwrap();
+    assert_eq!(world.send_by(&bytes, 0, "first").await, begun(FULL));
+    assert_eq!(world.send_by(&bytes, 1, "last").await, whole(FULL + 1));
+    // These find the part there; one more than are known.
+    for n in 0..MAX_PART_MESSAGES {
+        assert_eq!(world.send_by(&bytes, 0, &format!("again {n}")).await, whole(FULL + 1));
+    }
+    assert_eq!(forget().await, 0, "none is handled while it is there");
+    world.give_up(digest, "one").await;
+    for (number, message) in [(0, "first"), (1, "last"), (0, "again 0")] {
+        assert_eq!(world.send_by(&bytes, number, message).await, PartPut::Handled, "{message}");
+    }
+    world.expect_nothing().await;
+    assert_eq!(world.send_by(&bytes, 0, &format!("again {}", MAX_PART_MESSAGES - 1)).await, begun(FULL));
+    // Eight of the first part, one of the second, and the deletion.
+    assert_eq!(forget().await, 10);
+}
+
+/// Parts of another size are other acts of their messages: what replaced an upload is not replaced by what comes again of that.
+pub async fn parts_of_another_size_are_sent_once_as_well(world: World) {
+    let bytes = data(PART_BYTES + 1);
+    let right = part(Digest::of(&bytes), &bytes, 0);
+    let longer = PutBlob { size: 3 * FULL, ..right.clone() };
+    let put = async |part: &PutBlob, message: &str| world.put_by(&world.customer, part, message).await;
+    assert_eq!((put(&longer, "one").await, put(&longer, "two").await), (begun(FULL), begun(FULL)));
+    assert_eq!(put(&right, "one").await, begun(FULL));
+    for message in ["one", "two"] {
+        assert_eq!(put(&longer, message).await, PartPut::Handled, "{message}");
+    }
+    let blobs = world.store.own_blobs(&world.customer, None, 10).await.unwrap();
+    assert_eq!((blobs.len(), blobs[0].size, blobs[0].received), (1, right.size, FULL));
+    // A new message may replace it, and then what was right has come before.
+    assert_eq!((put(&longer, "three").await, put(&right, "one").await), (begun(FULL), PartPut::Handled));
+    assert_eq!((put(&right, "four").await, world.send_by(&bytes, 1, "one").await), (begun(FULL), whole(FULL + 1)));
+    assert_eq!(put(&longer, "three").await, PartPut::Mismatch, "a whole blob has its size");
+    world.give_up(right.digest, "one").await;
+    assert_eq!((put(&right, "four").await, put(&longer, "three").await), (PartPut::Handled, PartPut::Handled));
+    world.expect_nothing().await;
+}
+
+/// Parts that are not of their digest or that were left are dropped as if they had never come.
 pub async fn dropped_parts_may_be_sent_again_by_the_same_messages(world: World) {
     let bytes = data(PART_BYTES + 1);
     let right = part(Digest::of(&bytes), &bytes, 0);
     let wrong = PutBlob { data: vec![1; PART_BYTES], ..right.clone() };
-    let longer = PutBlob { size: 3 * FULL, ..right.clone() };
     let put = async |part: &PutBlob, message: &str| world.put_by(&world.customer, part, message).await;
     for message in ["one", "two"] {
         assert_eq!(put(&wrong, message).await, begun(FULL));
     }
     assert_eq!(world.send_by(&bytes, 1, "three").await, PartPut::Mismatch);
     world.expect_nothing().await;
-    for part in [&right, &longer, &right] {
-        assert_eq!((put(part, "one").await, put(part, "two").await), (begun(FULL), begun(FULL)));
-    }
+    assert_eq!((put(&right, "one").await, put(&right, "two").await), (begun(FULL), begun(FULL)));
     assert_eq!(world.store.forget_uploads(AFTER, 10).await.unwrap(), 1);
     assert_eq!((put(&right, "two").await, world.send_by(&bytes, 1, "three").await), (begun(FULL), whole(FULL + 1)));
     // These have had their effect, but not the one whose part was dropped.
@@ -237,10 +278,46 @@ pub async fn what_no_message_sends_is_sent_each_time(world: World) {
     }
 }
 
-/// What was refused is not kept: sent again, it is judged as it is then.
+/// A deletion of what was not there has been answered: it deletes nothing that was sent since. The customer asks again.
+pub async fn a_deletion_of_nothing_stays_refused(world: World) {
+    let digest = Digest::of(b"bytes");
+    let others = async |message| world.store.release_blob(&customer("other"), digest, Some(message)).await.unwrap();
+    assert_eq!((world.give_up(digest, "one").await, others("two").await), (BlobRelease::Unknown, BlobRelease::Unknown));
+    world.send_blob(&world.customer, b"bytes").await;
+    assert_eq!(world.give_up(digest, "one").await, BlobRelease::Unknown);
+    assert!(world.has(digest).await);
+    assert_eq!(world.give_up(digest, "two").await, BlobRelease::Released { bytes: 5 }, "another customer's is another message");
+    assert_eq!(world.give_up(digest, "one").await, BlobRelease::Unknown);
+    // It is forgotten like what had an effect: these are two refusals and a deletion.
+    assert_eq!(world.store.forget_handled(AFTER, 10).await.unwrap(), 3);
+    world.send_blob(&world.customer, b"bytes").await;
+    assert_eq!(world.give_up(digest, "one").await, BlobRelease::Released { bytes: 5 });
+}
+
+/// A release of results that came while the job ran does not drop them when it comes again after the end.
+pub async fn a_release_before_the_end_stays_refused(world: World) {
+    let (job, other) = (world.admit(10).await, world.admit(10).await);
+    let release = async |job, message| world.store.release_results(&world.customer, job, message, NOW).await.unwrap();
+    for message in [Some("one"), Some("one"), None] {
+        assert_eq!(release(job, message).await, ResultsRelease::Running);
+    }
+    let theirs = world.store.release_results(&customer("other"), job, Some("two"), NOW).await.unwrap();
+    assert_eq!(theirs, ResultsRelease::Unknown);
+    for job in [job, other] {
+        world.end(job, ItemCounts::default()).await;
+    }
+    assert_eq!(release(job, Some("one")).await, ResultsRelease::Running);
+    assert_eq!(world.store.job(job).await.unwrap().unwrap().results_gone_at, None);
+    assert_eq!(release(other, Some("one")).await, ResultsRelease::Done, "of another job it says so for the first time");
+    assert_eq!((release(job, Some("two")).await, release(job, Some("two")).await), (ResultsRelease::Done, ResultsRelease::Done));
+    assert_eq!(world.store.job(job).await.unwrap().unwrap().results_gone_at, Some(NOW));
+    assert_eq!((release(job, Some("one")).await, release(job, None).await), (ResultsRelease::Running, ResultsRelease::Done));
+}
+
+/// A deletion of what a job needs is not kept: sent again, it is judged as it is then. After one of nothing it has a new id.
 pub async fn what_had_no_effect_may_have_one_later(world: World) {
     let digest = Digest::of(b"bytes");
-    assert_eq!(world.give_up(digest, "one").await, BlobRelease::Unknown);
+    assert_eq!(world.give_up(digest, "zero").await, BlobRelease::Unknown);
     world.send_blob(&world.customer, b"bytes").await;
     let mut job = world.job(1);
     job.spec.shared = Some(digest);

@@ -144,7 +144,7 @@ pub async fn results_are_released(world: World) {
     let settlement = Settlement { units: vec![valid, given_up(units[1], "trap")], ..Settlement::default() };
     world.settle(&[units[0].replica(0), units[1].replica(0)], settlement).await;
     world.settle_valid(&units[2..]).await;
-    let release = async |name, now| world.store.release_results(&customer(name), job, now).await.unwrap();
+    let release = async |name, now| world.store.release_results(&customer(name), job, None, now).await.unwrap();
     assert_eq!(release("acme", at(5)).await, ResultsRelease::Running);
     assemble_numbered(&world, job, end(JobState::Completed)).await;
     assert_eq!(release("other", at(5)).await, ResultsRelease::Unknown);
@@ -163,7 +163,7 @@ pub async fn results_are_released(world: World) {
     assert_eq!(failed.iter().map(|failed| failed.item).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     assert_eq!(world.store.usage(&ports::store::UsageFilter::default(), 0, 10).await.unwrap().len(), 2);
     assert_eq!(world.store.expire_results(Micros(i64::MAX), at(8), 10).await.unwrap(), 0, "nothing of it is left");
-    assert_eq!(world.store.release_results(&world.customer, no_job(), NOW).await.unwrap(), ResultsRelease::Unknown);
+    assert_eq!(world.store.release_results(&world.customer, no_job(), Some("one"), NOW).await.unwrap(), ResultsRelease::Unknown);
 }
 
 /// Outputs of jobs that ended before a time are dropped, the longest ended first; those of running jobs never are.

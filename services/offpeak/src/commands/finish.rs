@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ports::Store;
 use ports::store::JobReport;
+use protocol::job::JobState;
 
 use crate::exit::{self, Refused};
 use crate::follow::Summary;
@@ -69,7 +70,7 @@ pub(super) fn default_folder(job_file: &Path) -> PathBuf {
 
 /// The exit code of a job's state as it stands, for commands that only look.
 pub(super) fn exit_code_of(report: &JobReport) -> u8 {
-    let whole = report.items.succeeded == report.items.submitted;
+    let whole = report.state == JobState::Completed && report.items.succeeded == report.items.submitted;
     if !report.state.is_terminal() || whole { exit::SUCCESS } else { exit::SOME_FAILED }
 }
 

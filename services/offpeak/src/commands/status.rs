@@ -105,6 +105,7 @@ fn as_text(report: &JobReport, reasons: &[String]) -> String {
     let (items, units, usage) = (&report.items, &report.units, &report.usage);
     let counts = [grouped(&items.submitted), grouped(&items.succeeded), grouped(&items.failed), grouped(&items.cancelled)];
     let [submitted, succeeded, failed, cancelled] = counts;
+    let budget = report.spec.budget_fuel.map(|budget| format!(", of a budget of {}", grouped(&budget))).unwrap_or_default();
     let rows = [
         ("job", report.id.to_string()),
         ("customer", report.customer.to_string()),
@@ -113,7 +114,7 @@ fn as_text(report: &JobReport, reasons: &[String]) -> String {
         ("items", format!("{submitted} submitted, {succeeded} succeeded, {failed} failed, {cancelled} cancelled")),
         ("units", format!("{} open, {} valid, {} given up", grouped(&units.open), grouped(&units.valid), grouped(&units.failed))),
         ("replicas", format!("{} waiting, {} sent", grouped(&units.replicas_due), grouped(&units.replicas_sent))),
-        ("metered", format!("{} instructions (fuel), {} bytes", grouped(&usage.fuel), grouped(&usage.bytes))),
+        ("metered", format!("{} instructions (fuel){budget}, {} bytes", grouped(&usage.fuel), grouped(&usage.bytes))),
         ("why", reasons.join("\n          ")),
     ];
     rows.map(|(name, value)| format!("{name:<10}{value}\n")).concat()
@@ -129,6 +130,7 @@ fn as_json(report: &JobReport, reasons: &[String]) -> Value {
         "units_open": units.open, "units_valid": units.valid, "units_failed": units.failed,
         "replicas_due": units.replicas_due, "replicas_sent": units.replicas_sent, "units": report.usage.units,
         "replicas": report.usage.replicas, "fuel": report.usage.fuel, "bytes": report.usage.bytes,
+        "budget_fuel": report.spec.budget_fuel,
         "admitted_at": instant(report.admitted_at), "ended_at": report.ended_at.map(instant),
         "deadline_at": report.deadline_at.map(instant),
         "output_digest": report.certificate.as_ref().map(|certificate| certificate.output_digest),
@@ -158,6 +160,10 @@ mod tests {
         report.paused = true;
         let text = as_text(&report, &reasons(&report, Some(1), Micros(0)));
         assert!(text.contains("paused    yes: nothing of it is sent") && as_json(&report, &[])["paused"] == true, "{text}");
+        assert!(!text.contains("budget"), "{text}");
+        report.spec.budget_fuel = protocol::Fuel::new(9_000).ok();
+        let text = as_text(&report, &[]);
+        assert!(text.contains("metered   0 instructions (fuel), of a budget of 9,000, 0 bytes\n"), "{text}");
         assert!(listing(&[report]).lines().nth(1).unwrap().contains("local     running"));
     }
 }

@@ -126,10 +126,14 @@ impl Parts {
 /// Drops the outputs of a job that has ended.
 pub(super) async fn release(producer: &Producer, asked: &Asked, request: &ReleaseResults) -> Result<Answer, Refusal> {
     let job = request.job;
-    match producer.store.release_results(&asked.customer, job, producer.clock.now()).await? {
+    match producer.store.release_results(&asked.customer, job, Some(&asked.message_id), producer.clock.now()).await? {
         ResultsRelease::Done => Ok(vec![asked.answer(&ResultsReleased { job })?]),
         ResultsRelease::Running => {
-            Err(Refusal::invalid("/job", format!("job {job} has not ended: wait for its end, or cancel it")))
+            let detail = format!(
+                "job {job} has not ended, or had not when message {:?} came first: send it under a new message_id when it has",
+                asked.message_id
+            );
+            Err(Refusal::invalid("/job", detail))
         }
         ResultsRelease::Unknown => Err(no_such_job(asked, job)),
     }

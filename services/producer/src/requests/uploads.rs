@@ -23,8 +23,9 @@ pub(super) async fn put(producer: &Producer, asked: &Asked, part: &PutBlob) -> R
     Ok(vec![asked.answer(&BlobStored { digest: part.digest, size: part.size, received, whole })?])
 }
 
-/// Stores bytes as a whole blob of who asks. One that is theirs already is sent its first part, so that this message is known if
-/// it comes again after a deletion. One that nobody owns is sent nothing: it would be all others' no longer.
+/// Stores bytes as a whole blob of who asks. One that is theirs already is sent all its parts as well, eight at most since they
+/// came in one message, so that this message is known at each of them if it comes again after a deletion. One that nobody owns is
+/// sent nothing: it would be all others' no longer.
 pub(super) async fn keep(producer: &Producer, asked: &Asked, digest: Digest, bytes: &[u8]) -> Result<(), Refusal> {
     if producer.store.own_blob_size(&asked.customer, digest).await?.is_some() && !owns(producer, asked, digest).await? {
         return Ok(());
@@ -34,10 +35,7 @@ pub(super) async fn keep(producer: &Producer, asked: &Asked, digest: Digest, byt
     let mut offset = 0;
     for data in parts {
         let part = PutBlob { digest, size, offset, data: data.to_vec() };
-        let (_, whole) = put_part(producer, asked, &part).await?;
-        if whole {
-            break;
-        }
+        put_part(producer, asked, &part).await?;
         offset += u64::try_from(data.len()).unwrap_or(0);
     }
     Ok(())
@@ -79,7 +77,8 @@ async fn put_part(producer: &Producer, asked: &Asked, part: &PutBlob) -> Result<
         }
         PartPut::Handled => {
             let detail = format!(
-                "message {:?} has sent the part at {} of blob {}, which was deleted since: send it under a new message_id",
+                "message {:?} has sent the part at {} of blob {}, which was deleted or given another size since: \
+                 send it under a new message_id",
                 asked.message_id, part.offset, part.digest
             );
             Err(Refusal::of(Code::AlreadyHandled, detail))
@@ -114,7 +113,13 @@ pub(super) async fn delete(producer: &Producer, asked: &Asked, request: &DeleteB
     let digest = request.digest;
     match producer.store.release_blob(&asked.customer, digest, Some(&asked.message_id)).await? {
         BlobRelease::Released { bytes } => Ok(vec![asked.answer(&BlobDeleted { digest, freed_bytes: bytes })?]),
-        BlobRelease::Unknown => Err(Refusal::of(Code::NoSuchBlob, format!("customer {} has no blob {digest}", asked.customer))),
+        BlobRelease::Unknown => {
+            let detail = format!(
+                "customer {} has no blob {digest}, or had none when message {:?} came first: ask again under a new message_id",
+                asked.customer, asked.message_id
+            );
+            Err(Refusal::of(Code::NoSuchBlob, detail))
+        }
         BlobRelease::InUse { job } => Err(Refusal::of(Code::BlobInUse, format!("job {job} needs blob {digest}"))),
     }
 }

@@ -3,7 +3,7 @@
 use ports::store::{BlobStore, UploadStore};
 use protocol::Digest;
 use protocol::app::{AppRegistered, RegisterApp};
-use protocol::blob::{BlobDeleted, DeleteBlob, PART_BYTES};
+use protocol::blob::{BlobDeleted, BlobStored, DeleteBlob, PART_BYTES, PutBlob};
 use protocol::customer::CustomerLimits;
 use protocol::reply::Accepted;
 
@@ -71,6 +71,22 @@ async fn a_registration_that_is_delivered_again_after_a_deletion_brings_nothing_
         assert!(world.has_blob(Digest::of(bytes)).await, "a new message sends it anew");
         world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest: Digest::of(bytes) }).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_found_its_module_is_known_at_each_part() {
+    let world = World::new();
+    let long = [MODULE, &vec![0_u8; PART_BYTES]].concat();
+    let (digest, size) = (Digest::of(&long), u64::try_from(long.len()).unwrap());
+    world.ask::<_, AppRegistered>("acme", &module(&long)).await;
+    let letter = world.letter("acme", &module(&long));
+    one::<AppRegistered>(&world.send(&letter).await);
+    world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest }).await;
+    // Its first part is sent anew: delivered again, the registration does not bring the rest.
+    let first = PutBlob { digest, size, offset: 0, data: long[..PART_BYTES].to_vec() };
+    assert!(!world.ask::<_, BlobStored>("acme", &first).await.whole);
+    assert_eq!(problem(&world.send(&letter).await).code, "already-handled");
+    assert!(!world.has_blob(digest).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use protocol::input::Input;
 use protocol::job::{CancelJob, JobSpec, Limits, UnitSizing};
 use protocol::query::{ExplainJob, FetchResults, GetJobStatus, JobExplained, JobStatus, PauseJob};
 use protocol::reply::Accepted;
-use protocol::{Digest, Fuel, Micros};
+use protocol::{CustomerName, Digest, Fuel, Micros};
 use testkit::memory_store::StoreFault;
 use testkit::simulator::Weather;
 use tokio::time::{Instant, sleep};
@@ -111,12 +111,13 @@ async fn a_jobs_own_budget_is_kept_by_what_is_cut() {
     let world = World::new();
     let fuel = |count| Fuel::new(count).unwrap();
     // An item is metered by its 10,000 microseconds, and may take twice as much.
-    workers::start(&world, 2, |_| Duration::from_millis(10));
+    let item = |who: &CustomerName| if who.as_str() == "slow" { Duration::from_mins(1) } else { Duration::from_millis(10) };
+    workers::start(&world, 2, item);
     let limits = Limits { fuel_per_item: fuel(20_000), ..Limits::default() };
     let spec = JobSpec { budget_fuel: Some(fuel(19_999)), limits, ..numbers(1_000) };
     let small = world.refused("acme", &spec).await;
     assert_eq!((small.code.as_str(), small.errors[0].pointer.as_str()), ("invalid-job", "/budget_fuel"));
-    let (_, job) = world.submit("acme", &JobSpec { budget_fuel: Some(fuel(505_000)), ..spec }).await;
+    let (_, job) = world.submit("acme", &JobSpec { budget_fuel: Some(fuel(505_000)), ..spec.clone() }).await;
     for _ in 0..200 {
         sleep(Duration::from_millis(50)).await;
         let report = world.store.job(job).await.unwrap().unwrap();
@@ -124,12 +125,14 @@ async fn a_jobs_own_budget_is_kept_by_what_is_cut() {
     }
     let status: JobStatus = world.ask("acme", &GetJobStatus { job }).await;
     assert_eq!((status.usage.fuel, status.units_open, status.budget_fuel), (fuel(490_000), 0, Some(fuel(505_000))));
-    let explained: JobExplained = world.ask("acme", &ExplainJob { job }).await;
-    assert_eq!((explained.reasons[0].code.as_str(), explained.position), ("budget-reserved", None));
     // It is in no other job's way.
     let (_, other) = world.submit("acme", &JobSpec { priority: -1, ..numbers(10) }).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(world.store.job(other).await.unwrap().unwrap().items.succeeded, 10);
+    let (_, reserved) = world.submit("slow", &JobSpec { budget_fuel: Some(fuel(80_000)), ..spec }).await;
+    sleep(Duration::from_secs(1)).await;
+    let explained: JobExplained = world.ask("slow", &ExplainJob { job: reserved }).await;
+    assert_eq!((explained.reasons[0].code.as_str(), explained.position), ("budget-reserved", None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -137,9 +137,16 @@ async fn only_who_owns_them_gets_results() {
 async fn released_results_are_gone() {
     let world = World::new();
     let job = computed(&world).await;
-    let early = world.refused("acme", &ReleaseResults { job }).await;
-    assert_eq!((early.code.as_str(), early.errors[0].pointer.as_str()), ("invalid-request", "/job"));
+    let letter = world.letter("acme", &ReleaseResults { job });
+    let refused = async || {
+        let early = problem(&world.send(&letter).await);
+        assert_eq!((early.code.as_str(), early.errors[0].pointer.as_str()), ("invalid-request", "/job"));
+        assert!(early.errors[0].detail.contains("new message_id"), "{early:?}");
+    };
+    refused().await;
     workers::end(&world, job).await;
+    // Delivered again, it is refused again: the customer asks under a new id.
+    refused().await;
     let (_, end) = parts_and_end(&world.send(&world.letter("acme", &FetchResults { job, part: 0, limit: 100 })).await);
     assert!(end.ended && end.next_part.is_none());
     let status: JobStatus = world.ask("acme", &GetJobStatus { job }).await;

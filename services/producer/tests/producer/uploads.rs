@@ -127,6 +127,19 @@ async fn a_deletion_that_is_delivered_again_leaves_what_was_sent_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_of_nothing_that_is_delivered_again_leaves_what_was_sent_since() {
+    let world = World::new();
+    let digest = Digest::of(b"bytes");
+    let delete = world.letter("acme", &DeleteBlob { digest });
+    assert_eq!(problem(&world.send(&delete).await).code, "no-such-blob");
+    world.upload("acme", b"bytes").await;
+    let again = problem(&world.send(&delete).await);
+    assert!(again.code == "no-such-blob" && again.detail.contains("new message_id"), "{again:?}");
+    assert!(world.has_blob(digest).await);
+    world.ask::<_, BlobDeleted>("acme", &DeleteBlob { digest }).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_that_is_delivered_again_after_a_deletion_is_refused() {
     let world = World::new();
     let (bytes, size) = (vec![7; PART_BYTES + 5], u64::try_from(PART_BYTES + 5).unwrap());

@@ -112,6 +112,7 @@ fn left(load: &JobLoad) -> Left {
     let progress = load.progress;
     Left {
         uncut: load.uncut,
+        budget_left: load.budget_left,
         quorum: load.quorum,
         replicas: load.replicas,
         replica_items: load.replica_items,
@@ -211,6 +212,7 @@ mod tests {
             begun: false,
             ending: false,
             uncut: 100,
+            budget_left: None,
             progress: JobProgress::default(),
             replicas: 0,
             replica_items: 0,

@@ -192,7 +192,7 @@ impl Start {
         let up = self.metrics.gauge("database_up", "1 while the database answers.")?;
         let database = &self.settings.database;
         let failed = |error: StoreError| {
-            let refused = matches!(error, StoreError::Corrupt { .. });
+            let refused = matches!(error, StoreError::Unfit { .. } | StoreError::Corrupt { .. });
             let reason = exit::told(&error.into());
             if refused {
                 self.startup.held_up(format!("{DATABASE}: {reason}"));
