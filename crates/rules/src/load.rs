@@ -41,12 +41,13 @@ pub fn slot_us(left: &Left) -> u64 {
     replicas.max(first).saturating_mul(u64::from(target_ms).saturating_mul(1_000))
 }
 
-/// Items that will be cut: by a budget no more than it suffices for, by what they took so far.
+/// Items that will be cut: by a budget no more than it suffices for beside those under way, by what they took so far.
 fn affordable(left: &Left) -> u64 {
     let Measured { items, fuel, .. } = left.measured;
     let bound = left.budget_left.and_then(|budget| {
         let items = u128::from(budget.get()) * u128::from(items);
-        u64::try_from(items.checked_div(fuel.get().into())?).ok()
+        let items = u64::try_from(items.checked_div(fuel.get().into())?).ok()?;
+        Some(items.saturating_sub(left.replica_items / u64::from(left.quorum.max(1))))
     });
     left.uncut.min(bound.unwrap_or(u64::MAX))
 }

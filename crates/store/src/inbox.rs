@@ -50,15 +50,18 @@ fn puts(digest: Digest, size: u64) -> String {
 }
 
 /// Keeps which message sent a part of an upload, whole or not, of the first [`MAX_PART_MESSAGES`]: it is handled only when the
-/// upload is given up, since parts that are not of their digest may be sent again by the same messages.
-pub(crate) async fn keep(tx: &mut Tx, upload: &Upload, start: u64, message: Option<&str>) -> Result<(), Fault> {
-    let Some(message) = message else { return Ok(()) };
+/// upload is given up, since parts that are not of their digest may be sent again by the same messages. Whether it is among them.
+pub(crate) async fn keep(tx: &mut Tx, upload: &Upload, start: u64, message: Option<&str>) -> Result<bool, Fault> {
+    let Some(message) = message else { return Ok(true) };
     let most = u64::try_from(MAX_PART_MESSAGES).unwrap_or(u64::MAX);
     let sql = "INSERT INTO part_messages (upload, start, message)
         SELECT $1, $2, $3 WHERE (SELECT COUNT(*) FROM part_messages WHERE upload = $1 AND start = $2) < $4
         ON CONFLICT DO NOTHING";
-    tx.run(sql, values![upload.number, start, message, most]).await?;
-    Ok(())
+    if tx.run(sql, values![upload.number, start, message, most]).await? > 0 {
+        return Ok(true);
+    }
+    let kept = "SELECT CAST(1 AS BIGINT) FROM part_messages WHERE upload = $1 AND start = $2 AND message = $3";
+    Ok(tx.first(kept, values![upload.number, start, message]).await?.is_some())
 }
 
 /// Notes all messages that sent parts of an upload, which is given up: some thousands at most, eight for each of 1,024 parts.

@@ -93,8 +93,8 @@ impl SqlStore {
         let applied = tx.all("SELECT version, description FROM _sqlx_migrations ORDER BY version", Vec::new()).await;
         let corrupt = |detail: String| StoreError::Corrupt { operation: OPERATION, detail };
         let rows = applied.map_err(|e| match e.of(OPERATION) {
-            StoreError::Unfit { .. } | StoreError::Corrupt { .. } => {
-                corrupt("the database has no schema yet: run `offpeak migrate`".to_owned())
+            StoreError::Unfit { detail, .. } | StoreError::Corrupt { detail, .. } => {
+                corrupt(format!("the database has no schema yet: run `offpeak migrate` ({detail})"))
             }
             other @ (StoreError::Unavailable { .. } | StoreError::Full { .. }) => other,
         })?;

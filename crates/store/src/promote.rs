@@ -8,6 +8,7 @@ use crate::attempt;
 use crate::blobs::{PART, parts, whole_size};
 use crate::connect::SqlStore;
 use crate::fault::Fault;
+use crate::inbox::{self, Effect};
 use crate::sql::{Tx, values};
 use crate::uploads::{self, Upload, received};
 
@@ -15,9 +16,9 @@ use crate::uploads::{self, Upload, received};
 const PAGE_PARTS: u64 = 16;
 
 impl SqlStore {
-    /// Checks a complete upload and makes it whole, or drops it if its bytes are others. One that was given up meanwhile is
-    /// neither: the part that completed it has had its effect.
-    pub(crate) async fn finish(&self, upload: Upload) -> Result<PartPut, StoreError> {
+    /// Checks a complete upload and makes it whole, or drops it if its bytes are others. One that its customer gave up meanwhile
+    /// is neither: the part that completed it has had that effect.
+    pub(crate) async fn finish(&self, upload: Upload, effect: &Effect<'_>) -> Result<PartPut, StoreError> {
         let right = attempt!("check upload", self.try_check(&upload))?;
         let attempt = if right { attempt!("begin to move an upload", self.try_begin(&upload))? } else { None };
         if attempt.is_some() {
@@ -31,7 +32,12 @@ impl SqlStore {
             }
         }
         let dropped = attempt!("drop upload", self.try_forget_upload(&upload))?;
-        Ok(if dropped { PartPut::Mismatch } else { PartPut::Handled })
+        let given_up = !dropped && attempt!("look for a handled message", self.try_is_handled(effect))?;
+        Ok(if given_up { PartPut::Handled } else { PartPut::Mismatch })
+    }
+
+    async fn try_is_handled(&self, effect: &Effect<'_>) -> Result<bool, Fault> {
+        Ok(inbox::freed(&mut self.read().await?, effect).await?.is_some())
     }
 
     /// Whether an upload's parts are of its digest. Each that was only noted equals the blob's.

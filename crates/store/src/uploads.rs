@@ -33,7 +33,7 @@ impl UploadStore for SqlStore {
         }
         match attempt!("put part of an upload", self.try_put_own_part(sender, part, room, now))? {
             Noted::Answered(answer) => Ok(answer),
-            Noted::Complete(upload) => self.finish(upload).await,
+            Noted::Complete(upload) => self.finish(upload, &effect_of(sender, part)).await,
         }
     }
 
@@ -106,7 +106,7 @@ enum Noted {
 impl SqlStore {
     async fn try_put_own_part(&self, sender: Sender<'_>, part: &PutBlob, room: UploadRoom, now: Micros) -> Result<Noted, Fault> {
         let Sender { customer, message } = sender;
-        let effect = Effect { customer, message, act: inbox::put(part.digest, part.size, part.offset) };
+        let effect = effect_of(sender, part);
         let mut tx = self.write().await?;
         lock(&mut tx, customer, part.digest).await?;
         let found = find(&mut tx, customer, part.digest).await?;
@@ -114,7 +114,9 @@ impl SqlStore {
             if whole.size != part.size {
                 return Ok(Noted::Answered(PartPut::Mismatch));
             }
-            inbox::keep(&mut tx, whole, part.offset, message).await?;
+            if !inbox::keep(&mut tx, whole, part.offset, message).await? {
+                inbox::note(&mut tx, &effect, 0, self.clock.now()).await?;
+            }
             tx.commit().await?;
             return Ok(Noted::Answered(received(whole)));
         }
@@ -282,6 +284,11 @@ async fn is_there(tx: &mut Tx, part: &PutBlob) -> Result<bool, Fault> {
     }
     let stored = part_data(tx, part.digest, part.size, part.offset).await?;
     Ok(stored.as_ref() == Some(&part.data))
+}
+
+fn effect_of<'a>(sender: Sender<'a>, part: &PutBlob) -> Effect<'a> {
+    let Sender { customer, message } = sender;
+    Effect { customer, message, act: inbox::put(part.digest, part.size, part.offset) }
 }
 
 async fn begin(tx: &mut Tx, customer: &CustomerName, part: &PutBlob, now: Micros) -> Result<Upload, Fault> {

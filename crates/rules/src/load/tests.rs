@@ -168,7 +168,7 @@ fn what_is_left_is_items_times_their_measured_time() {
     // A budget that suffices for half of the items, of 7 fuel each.
     let fuel = |count| Fuel::new(count).unwrap();
     let half = Left { budget_left: Some(fuel(3_500)), measured: Measured { fuel: fuel(700), ..measured }, ..left };
-    assert_eq!(slot_us(&half), (2 * 500 + 40) * 50_000);
+    assert_eq!(slot_us(&half), (2 * (500 - 20) + 40) * 50_000);
     // Of a long unit that is the last one nothing is waiting in a queue, and it still wants its worker.
     let last = Left { uncut: 0, budget_left: None, quorum: 1, replicas: 1, replica_items: 1, measured, target_ms: 10_000 };
     assert_eq!(Scaler { target_s: 600, slots: 4, max: 9, calm_s: 0 }.wanted(slot_us(&last)), 1);

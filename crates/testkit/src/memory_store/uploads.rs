@@ -115,7 +115,9 @@ impl State {
             if whole.size != size {
                 return PartPut::Mismatch;
             }
-            whole.keep(part.offset, message);
+            if !whole.keep(part.offset, message) {
+                self.inbox.note(effect(customer, message, put(digest, size, part.offset)), 0, handled_at);
+            }
             return whole.received();
         }
         let before = self.uploads.get(&key);
@@ -242,13 +244,14 @@ impl Upload {
         PartPut::Stored { received: self.sent(), whole: self.whole }
     }
 
-    /// Keeps which message sent a part, of the first.
-    fn keep(&mut self, start: u64, message: Option<&str>) {
-        let Some(message) = message else { return };
+    /// Keeps which message sent a part, of the first. Whether it is among them.
+    fn keep(&mut self, start: u64, message: Option<&str>) -> bool {
+        let Some(message) = message else { return true };
         let messages = self.messages.entry(start).or_default();
         if messages.len() < MAX_PART_MESSAGES {
             messages.insert(message.to_owned());
         }
+        messages.contains(message)
     }
 
     /// Notes the messages that sent its parts, once it is given up.
