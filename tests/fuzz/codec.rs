@@ -196,7 +196,7 @@ fn nesting_is_bounded_and_headers_set_no_memory_aside() {
     // In the place of the parameters of a job: { "rate": 0.25 } in MessagePack and in JSON.
     let places: [&[u8]; 2] = [b"\x81\xa4rate\xcb\x3f\xd0\0\0\0\0\0\0", b"{\"rate\":0.25}"];
     let specs: Vec<Vec<u8>> = specs.filter(|spec| places.iter().any(|place| find(spec, place).is_some())).collect();
-    assert_eq!(specs.len(), 4, "a submission and a quote, in both formats");
+    assert_eq!(specs.len(), 6, "two submissions and a quote, in both formats");
     let huge: [&[u8]; 4] = [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff\xa1a", b"\xdd\0\0\0\x01"];
     let plain: [&[u8]; 7] = [b"\x91", b"\x81\xa1a", b"\xdc\0\x01", b"[", b"{\"a\":", b"[{\"a\":", b"\xc7\xff\x01"];
     for opening in [huge.as_slice(), plain.as_slice()].concat() {
