@@ -9,19 +9,20 @@ use protocol::job::JobSpec;
 use protocol::{CustomerName, JobId, Micros, UnitKey};
 
 use crate::connect::SqlStore;
-use crate::facts::{OPEN_ITEMS, read_progress};
+use crate::facts::{OPEN_ITEMS, open_items, read_progress};
 use crate::fault::Fault;
 use crate::sql::{Lock, Row, Tx, Value, values};
 use crate::turns::{self, Claim};
 
 /// What makes a job worth claiming at the time $1: it has something to cut, and a budget that suffices for an item more than is under
 /// way, or something to send. The budget is divided, as products of fuel may be beyond 64 bits.
-pub(crate) const WORTH: &str =
+pub(crate) const WORTH: &str = concat!(
     "j.state = 'running' AND j.ending IS NULL AND j.cancel_requested = 0 AND j.paused = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
-    AND ((j.cursor_item < j.stage_items AND (j.budget IS NULL OR (j.budget - j.fuel) / j.budget_item > (
-            SELECT COALESCE(SUM(u.end_item - u.first_item), 0) FROM units u
-            WHERE u.job = j.id AND u.state = 'open' AND u.first_item >= 0)))
-        OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))";
+    AND ((j.cursor_item < j.stage_items AND (j.budget IS NULL OR (j.budget - j.fuel) / j.budget_item > ",
+    open_items!(),
+    "))
+        OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))"
+);
 
 /// A claimed job's columns, before its open items. Due replicas are counted up to a bound that is beyond any dispatch window.
 const CLAIMED: &str = "SELECT j.id, j.customer, COALESCE(c.weight, 1), j.brief, j.traceparent, j.stage_items, j.last_stage,

@@ -105,11 +105,18 @@ pub(crate) fn read_job(row: &Row, spec: JobHead) -> Result<(JobFacts, Tally), Fa
     Ok((facts, tally))
 }
 
-/// How many items of the units of a job `j` are not decided; zero for one without a budget. The condition on items is always
-/// true; it leads the planners to the index of the few units that are open.
-pub(crate) const OPEN_ITEMS: &str = "CASE WHEN j.budget IS NULL THEN 0 ELSE (
-    SELECT CAST(COALESCE(SUM(u.end_item - u.first_item), 0) AS BIGINT) FROM units u
-    WHERE u.job = j.id AND u.state = 'open' AND u.first_item >= 0) END";
+/// How many items of the units of a job `j` are not decided. The condition on items is always true; it leads the planners to the
+/// index of the few units that are open.
+macro_rules! open_items {
+    () => {
+        "(SELECT CAST(COALESCE(SUM(u.end_item - u.first_item), 0) AS BIGINT) FROM units u
+            WHERE u.job = j.id AND u.state = 'open' AND u.first_item >= 0)"
+    };
+}
+pub(crate) use open_items;
+
+/// The same, and zero for a job without a budget.
+pub(crate) const OPEN_ITEMS: &str = concat!("CASE WHEN j.budget IS NULL THEN 0 ELSE ", open_items!(), " END");
 
 /// What was measured of a job's stage, in five columns from that one on.
 pub(crate) fn read_progress(row: &Row, from: usize) -> Result<JobProgress, Fault> {
