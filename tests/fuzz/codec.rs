@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use protocol::app::{AppRegistered, RegisterApp};
 use protocol::blob::{BlobDeleted, BlobPart, BlobStored, BlobsListed, DeleteBlob, GetBlob, ListBlobs, PutBlob};
-use protocol::codec::{CodecError, MAX_BODY_BYTES, decode, encode};
+use protocol::codec::{CodecError, MAX_BODY_BYTES, decode, decoded, encode};
 use protocol::frame;
 use protocol::job::{Brief, CancelJob, DropJob, JobSpec};
 use protocol::outcome::Outcome;
@@ -173,6 +173,53 @@ fn damaged_messages_are_refused_or_read_back() {
     let _turn = turn();
     let seeds = proptest::sample::select(golden());
     holds(cases(25_000, 1), &(seeds, mutations(words())), |(seed, mutations)| try_all(&mutated(&seed, &mutations)));
+}
+
+/// The largest block of zstd.
+const ZSTD_BLOCK: usize = 128 << 10;
+/// "abc" twelve times, by the reference implementation: a compressed block and a checksum.
+const ZSTD_COMPRESSED: &[u8] = b"\x28\xb5\x2f\xfd\x04\x58\x4d\0\0\x18abc\x01\0\x8en\x08\x10\x1ci\xbe";
+
+/// A frame of zstd with a content of so many bytes (RFC 8878, section 3.1.1).
+fn zstd(bytes: usize, blocks: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let content = u32::try_from(bytes).unwrap().to_le_bytes();
+    let mut frame = [b"\x28\xb5\x2f\xfd\xa0", content.as_slice()].concat();
+    blocks(&mut frame);
+    frame
+}
+
+/// A block that is stored (0) or one byte so many times (1).
+fn block(kind: usize, bytes: usize, is_last: bool, content: &[u8]) -> Vec<u8> {
+    let header = usize::from(is_last) | kind << 1 | bytes << 3;
+    [&header.to_le_bytes()[..3], content].concat()
+}
+
+#[test]
+fn damaged_frames_of_zstd_are_refused_or_unpacked_within_the_limit() {
+    let _turn = turn();
+    let stored = golden().into_iter().map(|bytes| zstd(bytes.len(), |frame| frame.extend(block(0, bytes.len(), true, &bytes))));
+    // A byte 8 MiB times, and once more than that.
+    let runs = [MAX_BODY_BYTES, MAX_BODY_BYTES + 1].map(|bytes| {
+        zstd(bytes, |frame| {
+            (0..bytes / ZSTD_BLOCK).for_each(|_| frame.extend(block(1, ZSTD_BLOCK, false, b"a")));
+            frame.extend(block(1, bytes % ZSTD_BLOCK, true, b"a"));
+        })
+    });
+    let frames: Vec<Vec<u8>> = stored.chain(runs).chain([ZSTD_COMPRESSED.to_vec()]).collect();
+    let read: Vec<bool> = frames.iter().map(|frame| decoded(Some("zstd"), frame).is_ok()).collect();
+    assert_eq!(read.iter().position(|is_read| !is_read), Some(read.len() - 2), "all but the one that is too long");
+    // Headers that claim much: a window of a terabyte, a content of 2^64 - 1 bytes, a run of 2 MiB in one block.
+    let words: [&[u8]; 4] =
+        [b"\x28\xb5\x2f\xfd\0\xf0", b"\x28\xb5\x2f\xfd\xe0\xff\xff\xff\xff\xff\xff\xff\xff", b"\xfb\xff\xff\0", b"\xff\xff\xff"];
+    let seeds = (proptest::sample::select(frames), mutations(words.map(<[u8]>::to_vec).to_vec()));
+    holds(cases(5_000, 10), &seeds, |(seed, mutations)| {
+        let body = mutated(&seed, &mutations);
+        let (read, peak) = measured(|| decoded(Some("zstd"), &body).map(|bytes| bytes.len()));
+        // The window and the body, each of which grows by doubling.
+        prop_assert!(peak <= 6 * MAX_BODY_BYTES, "{} bytes took {peak} bytes", body.len());
+        prop_assert!(read.is_err() || read.is_ok_and(|bytes| bytes <= MAX_BODY_BYTES));
+        Ok(())
+    });
 }
 
 #[test]
