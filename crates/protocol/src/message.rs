@@ -18,6 +18,9 @@ use crate::reply::{Accepted, Completed, Part, Progress};
 use crate::unit::Work;
 use crate::usage::{ReportUsage, UsageReported};
 
+/// Of a type that is none of ours so many characters are told.
+const MAX_TOLD_KIND: usize = 80;
+
 /// A body with a type of its own, carried in the AMQP property `type`.
 pub trait Message: Serialize + DeserializeOwned {
     /// `offpeak.<noun>.<verb>.v<N>`; a breaking change is a new type.
@@ -31,6 +34,16 @@ pub trait Message: Serialize + DeserializeOwned {
     /// Reads a body.
     fn from_bytes(bytes: &[u8], format: Format) -> Result<Self, CodecError> {
         codec::decode(Self::KIND, bytes, format)
+    }
+
+    /// Reads a body that came under that type. Another type is another message, also where its fields look like this one's; a
+    /// body that came without a type is taken for this message.
+    fn from_typed(kind: &str, bytes: &[u8], format: Format) -> Result<Self, CodecError> {
+        if kind.is_empty() || kind == Self::KIND {
+            return Self::from_bytes(bytes, format);
+        }
+        let kind: String = kind.chars().take(MAX_TOLD_KIND).collect();
+        Err(CodecError::Invalid { kind: Self::KIND, detail: format!("it came under type {kind:?}"), pointer: None })
     }
 }
 

@@ -18,6 +18,16 @@ pub(crate) struct Bounds {
     pub(crate) address_bytes: Option<u64>,
 }
 
+/// Ignores SIGTERM and SIGINT. Who sends them to all processes of a service means the service, which drains and ends its children
+/// itself: it closes their stdin, or kills them.
+#[expect(unsafe_code, reason = "the standard library sets the disposition of no signal")]
+pub(crate) fn ignore_stops() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: to ignore a signal installs no handler, and refers to nothing.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Sets the bounds and the lowest priority, forbids new privileges and core files, closes what was inherited by mistake.
 pub(crate) fn confine(bounds: Bounds) -> io::Result<()> {
     close_inherited();

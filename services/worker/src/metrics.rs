@@ -4,7 +4,7 @@ use protocol::address::Origin;
 use service::Metrics;
 use service::metrics::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, MetricsError, SECONDS};
 
-use crate::{compute, watched};
+use crate::{compute, inbox, watched};
 
 /// The worker's metrics; clones share them.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct WorkerMetrics {
     pub fetched_bytes: IntCounter,
     /// Deliveries that had been delivered before.
     pub redeliveries: IntCounter,
+    /// Messages to this worker that were of no use, by why.
+    pub inbox_dropped: IntCounterVec,
     /// Messages parked as dead letters, by origin.
     pub dead_letters: IntCounterVec,
 }
@@ -64,6 +66,12 @@ impl WorkerMetrics {
             )?,
             fetched_bytes: metrics.counter("worker_fetched_bytes_total", "Bytes of blobs fetched over the broker.")?,
             redeliveries: metrics.counter("worker_redeliveries_total", "Units that had been delivered before.")?,
+            inbox_dropped: metrics.counter_of(
+                "worker_inbox_dropped_total",
+                "Messages to this worker that were of no use, and dropped.",
+                "reason",
+                &inbox::USELESS,
+            )?,
             dead_letters,
         })
     }

@@ -204,10 +204,7 @@ impl Bench {
             () = self.stopping.cancelled() => return Verdict::Requeue,
             prepared = self.prepare(work) => match prepared {
                 Ok(prepared) => prepared,
-                Err(reason) => {
-                    let refused = OutcomeResult::Refused { reason: bounded_reason(reason) };
-                    return self.report(work, refused, Duration::ZERO).await;
-                }
+                Err(result) => return self.report(work, result, Duration::ZERO).await,
             },
         };
         let _slot = tokio::select! {
@@ -219,7 +216,7 @@ impl Bench {
         let begun = tokio::time::Instant::now();
         let (result, compute) = tokio::select! {
             biased;
-            ran = compute::run(self.worker.execute.as_ref(), work, loaded, items) => ran,
+            ran = compute::run(self.worker.execute.as_ref(), work, loaded, items, &self.stopping) => ran,
             () = self.interrupt.cancelled() => {
                 (OutcomeResult::Interrupted { reason: "worker is shutting down".to_owned() }, Duration::ZERO)
             }
@@ -230,23 +227,24 @@ impl Bench {
         self.report(work, result, compute).await
     }
 
-    /// Fetches what the unit needs, for as long as it takes a producer to come back; an error is final.
-    async fn prepare(&self, work: &Work) -> Result<(crate::programs::Loaded, Vec<u8>), String> {
+    /// Fetches what the unit needs, for as long as it takes a producer to come back; or what is to be reported without it.
+    async fn prepare(&self, work: &Work) -> Result<(crate::programs::Loaded, Vec<u8>), OutcomeResult> {
+        let refused = |reason: String| OutcomeResult::Refused { reason: bounded_reason(reason) };
         let attempt = || async {
             let loaded = match self.programs.get(&self.fetcher, work).await {
                 Ok(loaded) => loaded,
                 Err(ProgramError::Fetch(error)) if error.is_passing() => return Err(error),
-                Err(error) => return Ok(Err(error.to_string())),
+                Err(error) => return Ok(Err(refused(error.to_string()))),
             };
             match compute::items(&self.fetcher, work).await {
                 Ok(items) => Ok(Ok((loaded, items))),
                 Err(ItemsError::Fetch(error)) if error.is_passing() => Err(error),
-                Err(error) => Ok(Err(error.to_string())),
+                Err(error) => Ok(Err(error.result())),
             }
         };
         match until_done("fetching what a unit needs", &self.stopping, attempt).await {
             Some(prepared) => prepared,
-            None => Err("worker is shutting down".to_owned()),
+            None => Err(refused("worker is shutting down".to_owned())),
         }
     }
 
@@ -304,5 +302,40 @@ impl Bench {
 
 fn read(delivery: &Delivery) -> Result<Work, protocol::CodecError> {
     let format = Format::from_content_type(delivery.properties.content_type.as_deref())?;
-    Work::from_bytes(&delivery.body, format)
+    Work::from_typed(&delivery.properties.kind, &delivery.body, format)
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::broker::Tag;
+    use protocol::unit::{Call, Items, Slice};
+    use protocol::{CustomerName, Digest, UnitKey};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_under_another_type_is_no_unit() {
+        let unit = UnitKey { job: "01890000-0000-7000-8000-000000000001".parse().expect("an id"), unit: 1 };
+        let work = Work {
+            replica: unit.replica(0),
+            customer: CustomerName::new("acme").expect("a name"),
+            brief: Digest::of(b"brief"),
+            call: Call::Map,
+            slice: Slice { stage: 0, first: 0, end: 1 },
+            items: Items::Range { start: 0, end: 1 },
+            time_limit_ms: 1_000,
+            traceparent: None,
+        };
+        let body = work.to_bytes(Format::MessagePack).expect("bytes");
+        let under = |kind: &str| {
+            let properties = Properties { kind: kind.to_owned(), ..Properties::default() };
+            let tag = Tag { generation: 1, tag: 1 };
+            let (routing_key, body) = ("open.0".to_owned(), body.clone());
+            read(&Delivery { tag, routing_key, redelivered: false, delivery_count: 0, properties, body })
+        };
+        assert_eq!(under(Work::KIND).expect("a unit"), work);
+        assert_eq!(under("").expect("a unit"), work);
+        let error = under("offpeak.unit.compute.v2").expect_err("no unit").to_string();
+        assert!(error.contains("it came under type \"offpeak.unit.compute.v2\""), "{error}");
+    }
 }

@@ -270,6 +270,19 @@ fn oversized_and_foreign_bodies_are_refused() {
     assert!(matches!(blob.to_bytes(Format::MessagePack), Err(CodecError::Oversized { .. })));
 }
 
+#[test]
+fn a_body_under_another_type_is_another_message() {
+    let bytes = CancelJob { job: job() }.to_bytes(Format::MessagePack).unwrap();
+    for kind in ["", CancelJob::KIND] {
+        assert_eq!(CancelJob::from_typed(kind, &bytes, Format::MessagePack).unwrap(), CancelJob { job: job() });
+    }
+    for kind in ["offpeak.job.cancel.v2", PauseJob::KIND, &"x".repeat(1_000)] {
+        let error = CancelJob::from_typed(kind, &bytes, Format::MessagePack).unwrap_err().to_string();
+        let start: String = kind.chars().take(80).collect();
+        assert_eq!(error, format!("offpeak.job.cancel.v1 body is not valid: it came under type {start:?}"));
+    }
+}
+
 fn outcome_result() -> impl Strategy<Value = OutcomeResult> {
     let computed = (any::<Vec<u8>>(), 0..=Fuel::MAX.get(), any::<u64>()).prop_map(|(output, fuel, input_bytes)| {
         let (meter, fuel) = (MeterId::new("m").unwrap(), Fuel::new(fuel).unwrap());

@@ -12,7 +12,7 @@ use super::clock::Stopwatch;
 use super::loaded::Loaded;
 use super::messages::{Answer, Failure, Request};
 use super::unit::{self, Unit};
-use crate::confine::{Bounds, confine, filter_system_calls};
+use crate::confine::{Bounds, confine, filter_system_calls, ignore_stops};
 use crate::wire::{self, Parcel, WireError};
 
 /// The stack of the thread that computes: the guest's part, and as much again for the engine and the imports.
@@ -22,6 +22,7 @@ const ADDRESS_BYTES: u64 = 16 << 30;
 
 /// The executor's process: to be called by a binary's hidden subcommand, and nothing else in that process.
 pub fn executor_main() -> ExitCode {
+    ignore_stops();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PublishSettings;
 use super::compile;
-use crate::confine::{Bounds, confine};
+use crate::confine::{Bounds, confine, ignore_stops};
 use crate::process::{bury, spawn};
 use crate::wire::{self, Parcel, WireError};
 
@@ -32,6 +32,7 @@ struct Answer(Option<String>);
 
 /// The compiler's process: to be called by a binary's hidden subcommand, and nothing else in that process.
 pub fn compiler_main() -> ExitCode {
+    ignore_stops();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

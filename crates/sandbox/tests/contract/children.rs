@@ -80,6 +80,31 @@ async fn an_executor_killed_from_outside_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_signal_to_all_processes_of_a_worker_leaves_its_executors_to_it() {
+    let pool = pool(1, "stopped");
+    let (program, endless) = endless().await;
+    assert_eq!(run(&pool, task(&program, &[[GOOD, 1]])).await.unwrap().0, [ok(&[2])]);
+    let pid = children("stopped")[0];
+    let computes = async || {
+        let before = ticks(pid);
+        until("computing", || ticks(pid) > before).await;
+    };
+    let stop = async {
+        computes().await;
+        for word in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+            signal(pid, word);
+            computes().await;
+        }
+        assert_eq!(children("stopped"), [pid]);
+    };
+    tokio::select! {
+        result = pool.execute(endless) => panic!("{result:?}"),
+        () = stop => {}
+    }
+    until("the end of the child", || children("stopped").is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_unit_over_its_time_is_ended() {
     let pool = pool(1, "slow");
     let (program, mut endless) = endless().await;
