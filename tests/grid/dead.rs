@@ -181,11 +181,36 @@ fn looks_and_filters(services: &Services) {
     assert!(some.stderr.contains("more than 3"), "{some:?}");
     let shown = services.offpeak(&["dead", "show", "garbled", "--body"]);
     assert_eq!(shown.code, Some(0), "{shown:?}");
-    for part in ["offpeak.submit, routing key local", "attempts  1", "c1 20 72 75 62", "customer  local"] {
+    for part in ["offpeak.submit, routing key local", "attempts        1\n", "c1 20 72 75 62", "customer        local\n"] {
         assert!(shown.stdout.contains(part), "{part} is not in {}", shown.stdout);
     }
     assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
     assert_eq!(services.offpeak(&["dead", "show", "nowhere"]).code, Some(1));
+}
+
+/// A body that brokers take and the grid does not: it was parked whole, and no other letter waits for it.
+#[test]
+fn a_letter_larger_than_any_message_stays_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = Services::new(folder.path(), "oversize");
+    let producer = services.start("producer", &[]);
+    producer.ready();
+    let meddler = Meddler::new(&services);
+    let letter = |id: &str, bytes: usize| {
+        let headers = vec![("offpeak-dead-routing-key".to_owned(), "0".to_owned())];
+        let properties = Properties { message_id: id.to_owned(), headers, ..Properties::default() };
+        let (exchange, routing_key) = ("offpeak.dead".to_owned(), Origin::Outcomes.key().to_owned());
+        Outgoing { exchange, routing_key, properties, body: vec![7; bytes] }
+    };
+    meddler.send_all(vec![letter("before", 1), letter("large", 9 << 20), letter("after", 1)]);
+    for (flag, told) in [("--dry-run", "2 letters would be replayed, 1 stay"), ("--yes", "2 letters replayed, 1 stay")] {
+        let done = services.offpeak(&["dead", "replay", "--all", flag]);
+        assert!(done.code == Some(1) && done.stdout.contains(told), "{done:?}");
+        assert!(done.stdout.contains("large  stays: larger than any message may be: its body has 9437184 bytes"), "{done:?}");
+    }
+    let left = listed(&services, &[]);
+    assert_eq!((left.len(), left[0]["id"].as_str()), (1, Some("large")), "{left:?}");
+    wait_for(|| (meddler.ready("offpeak.outcomes.0") == 2).then_some(())).expect("the others are where they came from");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The bounds of queues and messages: the in-memory broker applies them, the RabbitMQ policies in `deploy/rabbitmq` give the same.
 
 use ports::broker::{BrokerError, Outgoing};
+use ports::dead::is_brokers_history;
+use protocol::address::DEAD_EXCHANGE;
 use protocol::codec::MAX_BODY_BYTES;
 
 /// How often a message is given back before it becomes a dead letter. A worker's crash also counts for its prefetched
@@ -43,6 +45,10 @@ impl Limits {
     pub const WORKER: Self = Self { messages: 10_000, bytes: 256 * MIB, deliveries: DELIVERY_LIMIT };
 }
 
+/// A dead letter came from the broker, and is parked as large as it came: `RabbitMQ` takes 128 MiB by default before 4.0, and no
+/// setting makes it take more than this.
+const MAX_LETTER_BYTES: usize = 512 * MIB;
+
 /// The longest name, key or property that AMQP can carry.
 pub(crate) const MAX_TEXT_BYTES: usize = 255;
 
@@ -52,27 +58,30 @@ const MAX_HEADER_BYTES: usize = 100 << 10;
 
 /// Refuses what no broker would take, before anything of its batch is published.
 pub(crate) fn check(messages: &[Outgoing]) -> Result<(), BrokerError> {
-    for message in messages {
-        let bytes = message.body.len();
-        if bytes > MAX_BODY_BYTES {
-            let reason = format!("its body has {bytes} bytes and the limit is {MAX_BODY_BYTES}; send it in parts");
-            return Err(refused(message, &reason));
-        }
-        let properties = &message.properties;
-        let optional = [&properties.content_type, &properties.content_encoding, &properties.correlation_id, &properties.user_id];
-        let texts = [&message.exchange, &message.routing_key, &properties.message_id, &properties.kind];
-        let headers = properties.headers.iter().map(|(name, _)| name);
-        let mut texts = texts.into_iter().chain(optional.into_iter().flatten()).chain(headers);
-        if let Some(long) = texts.find(|text| text.len() > MAX_TEXT_BYTES) {
-            let start: String = long.chars().take(40).collect();
-            return Err(refused(message, &format!("{start:?}… is longer than {MAX_TEXT_BYTES} bytes; shorten it")));
-        }
-        let bytes = properties.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if bytes > MAX_HEADER_BYTES {
-            return Err(refused(message, &format!("its headers have {bytes} bytes and the limit is {MAX_HEADER_BYTES}")));
-        }
+    match messages.iter().find_map(|message| Some((message, oversize(message)?))) {
+        Some((message, reason)) => Err(refused(message, &reason)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What of a message is too large to be published, if anything is; of a batch with such a message nothing is published.
+pub fn oversize(message: &Outgoing) -> Option<String> {
+    let bytes = message.body.len();
+    let limit = if message.exchange == DEAD_EXCHANGE { MAX_LETTER_BYTES } else { MAX_BODY_BYTES };
+    if bytes > limit {
+        return Some(format!("its body has {bytes} bytes and the limit is {limit}; send it in parts"));
+    }
+    let properties = &message.properties;
+    let optional = [&properties.content_type, &properties.content_encoding, &properties.correlation_id, &properties.user_id];
+    let texts = [&message.exchange, &message.routing_key, &properties.message_id, &properties.kind];
+    let headers = properties.headers.iter().map(|(name, _)| name);
+    let mut texts = texts.into_iter().chain(optional.into_iter().flatten()).chain(headers);
+    if let Some(long) = texts.find(|text| text.len() > MAX_TEXT_BYTES) {
+        let start: String = long.chars().take(40).collect();
+        return Some(format!("{start:?}… is longer than {MAX_TEXT_BYTES} bytes; shorten it"));
+    }
+    let bytes = properties.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    (bytes > MAX_HEADER_BYTES).then(|| format!("its headers have {bytes} bytes and the limit is {MAX_HEADER_BYTES}"))
 }
 
 fn refused(message: &Outgoing, reason: &str) -> BrokerError {
@@ -86,5 +95,28 @@ fn refused(message: &Outgoing, reason: &str) -> BrokerError {
 
 /// Whether the broker owns a header: it is never published again, because brokers before 4.0 drop such messages silently.
 pub(crate) fn is_brokers_header(name: &str) -> bool {
-    name == "x-death" || name == "x-delivery-count" || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
+    name == "x-delivery-count" || is_brokers_history(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::broker::Properties;
+    use protocol::address::{OUTCOMES_EXCHANGE, Origin};
+
+    use super::*;
+
+    fn sized(exchange: &str, routing_key: &str, bytes: usize) -> Outgoing {
+        let (exchange, routing_key) = (exchange.to_owned(), routing_key.to_owned());
+        Outgoing { exchange, routing_key, properties: Properties::default(), body: vec![7; bytes] }
+    }
+
+    #[test]
+    fn what_the_broker_took_can_be_parked_and_not_sent_again() {
+        let parked = sized(DEAD_EXCHANGE, Origin::Outcomes.key(), MAX_BODY_BYTES + 1);
+        assert!(check(&[parked]).is_ok());
+        assert_eq!(oversize(&sized(OUTCOMES_EXCHANGE, "0", MAX_BODY_BYTES)), None);
+        let again = sized(OUTCOMES_EXCHANGE, "0", MAX_BODY_BYTES + 1);
+        assert!(oversize(&again).is_some_and(|reason| reason.contains("8388609 bytes")));
+        assert!(check(&[sized(OUTCOMES_EXCHANGE, "0", 1), again]).is_err());
+    }
 }

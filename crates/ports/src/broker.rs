@@ -22,7 +22,7 @@ pub struct Properties {
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Further headers with text values (such as a dead letter's cause), sorted by name. The broker's own about a dead
-    /// letter (`x-first-death-*`) are received here, and left out when a message is published.
+    /// letter (`x-death`, `x-first-death-*`) are received here, and left out when a message is published.
     pub headers: Vec<(String, String)>,
 }
 

@@ -3,7 +3,8 @@
 //! A letter is parked by whoever cannot use it ([`park`]), or by the broker, whose own history ([`FIRST_DEATH_REASON`]
 //! and its like) then tells what our headers would. Sent again, it keeps when it first died and how often; all else is
 //! told anew if it dies again. Senders can forge any header of what they send: those of a letter that a service parked
-//! were written by that service, but nothing that the broker parked is believed of who sent it.
+//! were written by that service, but nothing that the broker parked is believed of who sent it. A sender can forge the
+//! broker's history too, and what a service publishes has none: so a letter with any of it was parked by the broker.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const ROUTING_KEY: &str = "offpeak-dead-routing-key";
 const QUEUE: &str = "offpeak-dead-queue";
 /// The user who published it. The property `user_id` cannot travel on: the broker takes it from that user only.
 const USER: &str = "offpeak-dead-user-id";
+/// Of one that another user sent in vain: who had published it before, as that user says.
+const CLAIMED: &str = "offpeak-dead-claimed-user-id";
 /// When it died first, in microseconds since 1970.
 const FIRST_AT: &str = "offpeak-dead-first-at-us";
 /// When it died last.
@@ -33,6 +36,8 @@ const ATTEMPTS: &str = "offpeak-dead-attempts";
 /// What outlives being sent again.
 const KEPT: [&str; 3] = [FIRST_AT, ATTEMPTS, USER];
 
+/// The broker's history of a message's deaths, which is no text: the adapters tell that there is one by an empty text.
+pub const DEATHS: &str = "x-death";
 /// The broker's word for why it gave a message up.
 pub const FIRST_DEATH_REASON: &str = "x-first-death-reason";
 /// The queue in which the broker gave it up.
@@ -87,8 +92,9 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
     let earlier = Earlier::of(&properties);
     let attempts = earlier.attempts.saturating_add(delivery.delivery_count).saturating_add(1);
     let user = publisher(&properties).map(str::to_owned);
+    let claimed = user_before(&properties).filter(|before| user.as_deref() != Some(*before)).map(str::to_owned);
     properties.user_id = None;
-    properties.headers.retain(|(name, _)| !name.starts_with(PREFIX));
+    properties.headers.retain(|(name, _)| is_own(name));
     let own = properties.headers.iter().map(|(name, value)| name.len() + value.len());
     if own.chain(properties.traceparent.iter().map(String::len)).sum::<usize>() > MAX_OWN_HEADERS {
         (properties.headers, properties.traceparent) = (Vec::new(), None);
@@ -98,6 +104,7 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
         (ROUTING_KEY, Some(delivery.routing_key)),
         (QUEUE, Some(death.queue.to_owned())),
         (USER, user),
+        (CLAIMED, claimed),
         (FIRST_AT, Some(earlier.first_at.unwrap_or(death.at).0.to_string())),
         (LAST_AT, Some(death.at.0.to_string())),
         (ATTEMPTS, Some(attempts.to_string())),
@@ -116,10 +123,18 @@ pub fn user_before(properties: &Properties) -> Option<&str> {
     header(properties, USER)
 }
 
+/// Drops what a message says of who had published it.
+pub fn forget_user_before(properties: &mut Properties) {
+    properties.headers.retain(|(name, _)| name != USER);
+}
+
 /// Why a message died, if it says so.
 pub fn cause(properties: &Properties) -> Option<String> {
-    let brokers = header(properties, FIRST_DEATH_REASON).map(brokers_cause);
-    brokers.or_else(|| header(properties, CAUSE).map(str::to_owned))
+    if !is_brokers(properties) {
+        return header(properties, CAUSE).map(str::to_owned);
+    }
+    let unsaid = || "the broker gave it up, and its sender had written a history of its own".to_owned();
+    Some(header(properties, FIRST_DEATH_REASON).map_or_else(unsaid, brokers_cause))
 }
 
 fn brokers_cause(reason: &str) -> String {
@@ -169,6 +184,8 @@ pub struct DeadLetter {
     pub kind: String,
     /// Who published it, where the broker checked.
     pub user: Option<String>,
+    /// Where that one sent it as another's: who had published it before, as that one says.
+    pub claimed_user: Option<String>,
     /// Whether the broker parked it, not a service.
     pub by_broker: bool,
     /// The customer, where the message tells.
@@ -208,11 +225,21 @@ impl DeadLetter {
             attempts: earlier.attempts.saturating_add(count),
             kind: properties.kind.clone(),
             user: if by_broker { properties.user_id.clone() } else { publisher(properties).map(str::to_owned) },
+            claimed_user: text(CLAIMED).filter(|_| !by_broker),
             by_broker,
             customer,
             replica: work.map(|work| work.replica).or_else(|| replica(origin, &properties.message_id)),
             body_bytes: delivery.body.len(),
         }
+    }
+
+    /// The letter as it is if that user, who sent it as another's, is believed.
+    #[must_use]
+    pub fn believing(mut self, user: &str) -> Self {
+        if self.user.as_deref() == Some(user) && self.claimed_user.is_some() {
+            self.user = self.claimed_user.take();
+        }
+        self
     }
 
     /// The message to be sent where this letter came from, or why that cannot be.
@@ -221,10 +248,14 @@ impl DeadLetter {
         if self.origin == Origin::Submit && self.by_broker && self.user.as_ref() != Some(&routing_key) {
             return Err("the broker parked it and did not check who sent it: ask the customer to submit it again");
         }
+        // It would die again, and no longer say whose it is.
+        if self.origin == Origin::Submit && self.claimed_user.as_ref() == Some(&routing_key) {
+            return Err("a user who is not its customer sent it as the customer's: if that was one of you, say --believe USER");
+        }
         let mut properties = delivery.properties;
         let first_at = self.first_at.map(|at| at.0.to_string());
         properties.user_id = None;
-        properties.headers.retain(|(name, _)| !name.starts_with(PREFIX));
+        properties.headers.retain(|(name, _)| is_own(name));
         let kept = KEPT.into_iter().zip([first_at, Some(self.attempts.to_string()), self.user.clone()]);
         properties.headers.extend(kept.filter_map(|(name, value)| Some((name.to_owned(), value?))));
         Ok(Outgoing { exchange: exchange(self.origin).to_owned(), routing_key, properties, body: delivery.body })
@@ -238,13 +269,35 @@ struct Brokers {
 }
 
 impl Brokers {
-    /// `None` if a service parked the message: what it publishes has no such history.
+    /// `None` if a service parked the message.
     fn of(properties: &Properties) -> Option<Self> {
-        header(properties, FIRST_DEATH_REASON)?;
+        if !is_brokers(properties) {
+            return None;
+        }
         let count = header(properties, FIRST_DEATH_COUNT).and_then(|count| count.parse().ok()).unwrap_or(1);
         let seconds = header(properties, FIRST_DEATH_TIME_S).and_then(|at| at.parse().ok());
         Some(Self { at: seconds.map(|seconds| Micros(0).plus(Duration::from_secs(seconds))), count })
     }
+}
+
+/// Whether the broker parked a message: what a service publishes has no history of the broker's.
+fn is_brokers(properties: &Properties) -> bool {
+    properties.headers.iter().any(|(name, _)| is_brokers_history(name))
+}
+
+/// Whether a header is the broker's own about a message's deaths, in any form.
+pub fn is_brokers_history(name: &str) -> bool {
+    name == DEATHS || name.starts_with("x-first-death-") || name.starts_with("x-last-death-")
+}
+
+/// Whether a header is its sender's, and not about its deaths.
+fn is_own(name: &str) -> bool {
+    !name.starts_with(PREFIX) && !is_brokers_history(name)
+}
+
+/// The headers of a message that its sender gave it.
+pub fn own_headers(properties: &Properties) -> impl Iterator<Item = &(String, String)> {
+    properties.headers.iter().filter(|(name, _)| is_own(name))
 }
 
 fn header<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {

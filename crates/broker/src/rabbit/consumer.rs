@@ -16,6 +16,7 @@ use super::line::Line;
 use super::own_queues::OwnQueues;
 use super::session::{Look, Phase, Session};
 use super::subscription::Subscription;
+use super::unread::Unread;
 
 /// How long a cancellation may take to be answered; after that the deliveries stop when the connection ends.
 const CANCELLING: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) own: Arc<OwnQueues>,
     /// Told when the queue is missing.
     pub(super) keeper: Arc<Keeper>,
+    /// Told while the queue is not read.
+    pub(super) unread: Arc<Unread>,
 }
 
 impl RabbitConsumer {
@@ -101,8 +104,8 @@ impl Consumer for RabbitConsumer {
         let mut ended = self.ended.clone();
         if timeout(CANCELLING, ended.wait_for(|ended| *ended)).await.is_err() {
             tracing::warn!("the broker did not answer a cancelled consumer within {CANCELLING:?}");
+            self.session.end(Phase::Cancelled); // before its task is dropped, which ends it as closed
             self.task.abort();
-            self.session.end(Phase::Cancelled);
         }
         Ok(())
     }

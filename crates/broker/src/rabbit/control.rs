@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_lapin::{Manager, Pool, PoolError, Runtime, Timeouts};
+use deadpool_lapin::{Manager, Pool, PoolError, Runtime, TimeoutType, Timeouts};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
@@ -15,6 +15,7 @@ use super::backoff::Backoff;
 use super::errors::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal, way_out};
 use super::properties::short;
 use super::settings::Target;
+use super::silence::Silence;
 use crate::topology::{ExchangeKind, ExchangeSpec, QueueSpec, Topology, TopologyError};
 
 /// The pool of control connections.
@@ -22,6 +23,7 @@ pub(super) struct Control {
     pool: Pool,
     target: Target,
     setup_patience: Option<Duration>,
+    silence: Silence,
 }
 
 impl Control {
@@ -36,7 +38,7 @@ impl Control {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { pool, target, setup_patience })
+        Ok(Self { pool, target, setup_patience, silence: Silence::default() })
     }
 
     pub(super) fn close(&self) {
@@ -121,7 +123,12 @@ impl Control {
 
     /// One attempt, on a channel of its own: a refusal closes the channel, not the connection.
     pub(super) async fn attempt(&self, step: Step<'_>) -> Result<Option<Depth>, Failure> {
-        let connection = self.pool.get().await.map_err(pool_failure)?;
+        if self.silence.goes_on(&self.target).await {
+            return Err(Failure::Unreachable(format!("no answer within {:?}", self.target.timeout)));
+        }
+        let connection = self.pool.get().await;
+        self.silence.note(matches!(connection, Err(PoolError::Timeout(TimeoutType::Create))));
+        let connection = connection.map_err(pool_failure)?;
         let work = async {
             let channel = connection.create_channel().await?;
             let done = step.perform(&channel).await;

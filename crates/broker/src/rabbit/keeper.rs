@@ -1,18 +1,22 @@
-//! Keeps the topology: what was declared at start is declared again when the broker says that some of it is missing.
+//! Keeps the topology: what was declared at start is declared again when the broker says that some of it is missing, and now
+//! and then in any case.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
-use tracing::{error, info};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info};
 
 use super::control::Control;
 use crate::topology::Topology;
 
 /// Between two declarations, so that a topology that cannot be declared does not keep the broker busy.
 const REST: Duration = Duration::from_secs(1);
+
+/// And at the latest after this: a lost exchange or binding may be seen only by others, who may not declare it.
+const LATEST: Duration = Duration::from_mins(1);
 
 /// Told of what is missing; a task of it declares, once there is a topology to be kept.
 #[derive(Default)]
@@ -32,7 +36,7 @@ impl Keeper {
         }
     }
 
-    /// An exchange or queue was not there.
+    /// An exchange, queue or binding was not there.
     pub(super) fn missing(&self) {
         self.missing.notify_one();
     }
@@ -57,10 +61,11 @@ impl Drop for Keeper {
 
 async fn keep(missing: Arc<Notify>, control: Arc<Control>, topology: Topology) {
     loop {
-        missing.notified().await;
+        let is_missing = timeout(LATEST, missing.notified()).await.is_ok();
         match control.ensure(&topology, true).await {
-            Ok(()) => info!("exchanges or queues were missing at the broker; all of them are declared again"),
-            Err(problem) => error!("exchanges or queues are missing at the broker and cannot be declared: {problem}"),
+            Ok(()) if is_missing => info!("exchanges, queues or bindings were missing; all of them are declared again"),
+            Ok(()) => debug!("all exchanges, queues and bindings are there"),
+            Err(problem) => error!("exchanges, queues or bindings may be missing and cannot be declared: {problem}"),
         }
         sleep(REST).await;
     }

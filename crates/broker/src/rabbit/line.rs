@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::settings::Target;
+use super::silence::Silence;
 
 /// How long a polite end of a connection may take.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -25,6 +26,7 @@ pub(super) struct Line {
     closed: watch::Sender<bool>,
     current: Mutex<Option<Live>>,
     used: AtomicBool,
+    silence: Silence,
 }
 
 /// A connection with the task that listens to its events.
@@ -48,11 +50,17 @@ impl Line {
             closed: watch::Sender::new(false),
             current: Mutex::new(None),
             used: AtomicBool::new(false),
+            silence: Silence::default(),
         }
     }
 
     pub(super) fn state(&self) -> Link {
         self.state.borrow().clone()
+    }
+
+    /// Told of changes of the state.
+    pub(super) fn watch(&self) -> watch::Receiver<Link> {
+        self.state.subscribe()
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -104,8 +112,13 @@ impl Line {
     }
 
     async fn connect(&self) -> Result<Live, String> {
+        if self.silence.goes_on(&self.target).await {
+            return Err(format!("no answer within {:?}", self.target.timeout));
+        }
         let attempt = Connection::connect_uri(self.target.uri.clone(), self.target.properties(self.role));
-        let connection = match timeout(self.target.timeout, attempt).await {
+        let connected = timeout(self.target.timeout, attempt).await;
+        self.silence.note(connected.is_err());
+        let connection = match connected {
             Ok(connected) => connected.map_err(|error| error.to_string())?,
             Err(_) => return Err(format!("no connection within {:?}", self.target.timeout)),
         };

@@ -23,14 +23,16 @@ mod publisher;
 mod pump;
 mod session;
 mod settings;
+mod silence;
 mod subscription;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ports::broker::{Broker, BrokerError, Confirm, Consumer, Depth, Link, Outgoing};
-use protocol::address::{OUTCOMES_EXCHANGE, WORK_EXCHANGE};
+use protocol::address::{DEAD_EXCHANGE, FETCH_EXCHANGE, OUTCOMES_EXCHANGE, SUBMIT_EXCHANGE, WORK_EXCHANGE};
 use protocol::{CustomerName, HostId};
 use tokio::time::{Instant, timeout};
 
@@ -52,11 +54,16 @@ pub use self::policies::PolicyError;
 use self::publisher::Publisher;
 use self::settings::Target;
 pub use self::settings::{RabbitSettings, UrlError, check_url, user_of, vhost_of};
+use self::unread::Unread;
 use crate::limits::check;
 use crate::topology::{Topology, TopologyError, customer};
 
 /// How long the broker may take a dead connection for alive, three heartbeats of the default: so long its queue is locked.
 const GHOST: Duration = Duration::from_mins(1);
+
+/// Exchanges with a queue for everything that is sent to them: where a message has none, it or its binding is missing. Not
+/// those of customers and workers, whose queues come and go with them.
+const BOUND: [&str; 5] = [SUBMIT_EXCHANGE, WORK_EXCHANGE, OUTCOMES_EXCHANGE, FETCH_EXCHANGE, DEAD_EXCHANGE];
 
 /// `RabbitMQ`; the connections are kept up by its tasks, which end when it is dropped.
 pub struct RabbitBroker {
@@ -66,6 +73,7 @@ pub struct RabbitBroker {
     control: Arc<Control>,
     own: Arc<OwnQueues>,
     keeper: Arc<Keeper>,
+    unread: Arc<Unread>,
 }
 
 impl RabbitBroker {
@@ -79,12 +87,13 @@ impl RabbitBroker {
         let consuming = Arc::new(Line::new(target, "consume"));
         let keeper = Arc::new(Keeper::default());
         let publisher = Publisher::start(Arc::clone(&publishing), usize::from(settings.publish_window), Arc::clone(&keeper));
-        Ok(Self { publishing, consuming, publisher, control: Arc::new(control), own: Arc::default(), keeper })
+        let (control, own, unread) = (Arc::new(control), Arc::default(), Arc::default());
+        Ok(Self { publishing, consuming, publisher, control, own, keeper, unread })
     }
 
     /// Declares the topology, or with `declare = false` only checks that all of it is there; waits for a broker that is away.
     ///
-    /// What was declared is declared again whenever the broker says that some of it is missing.
+    /// What was declared is declared again whenever the broker says that some of it is missing, and every minute.
     pub async fn ensure_topology(&self, topology: &Topology, declare: bool) -> Result<(), TopologyError> {
         self.control.ensure(topology, declare).await?;
         if declare {
@@ -110,6 +119,12 @@ impl RabbitBroker {
     /// The broker's address, without user and password.
     pub fn address(&self) -> &str {
         &self.publishing.target().address
+    }
+
+    /// The first queue that is to be read and is not, and why, in words; `None` while all of them are. Beside the link,
+    /// which may be up: messages can be sent all the same.
+    pub fn unread(&self) -> Option<String> {
+        self.unread.told()
     }
 
     /// A channel of the consuming connection within its timeout, for what only that connection may do.
@@ -148,13 +163,22 @@ fn lost(operation: &'static str, object: &str, error: &lapin::Error) -> BrokerEr
 impl Broker for RabbitBroker {
     async fn publish(&self, messages: Vec<Outgoing>, patience: Duration) -> Result<Vec<Confirm>, BrokerError> {
         check(&messages)?;
-        self.publisher.publish(messages, patience).await
+        let is_bound = messages.iter().any(|message| BOUND.contains(&message.exchange.as_str()));
+        let confirms = self.publisher.publish(messages, patience).await?;
+        if is_bound && confirms.contains(&Confirm::Unroutable) {
+            self.keeper.missing();
+        }
+        Ok(confirms)
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Consumer>, BrokerError> {
         let patience = self.consuming.target().timeout * 2; // one to connect, one to subscribe
-        let shared =
-            consumer::Shared { line: Arc::clone(&self.consuming), own: Arc::clone(&self.own), keeper: Arc::clone(&self.keeper) };
+        let shared = consumer::Shared {
+            line: Arc::clone(&self.consuming),
+            own: Arc::clone(&self.own),
+            keeper: Arc::clone(&self.keeper),
+            unread: Arc::clone(&self.unread),
+        };
         Ok(Box::new(RabbitConsumer::start(shared, queue, prefetch, patience).await?))
     }
 

@@ -4,7 +4,7 @@ use lapin::BasicProperties;
 use lapin::message::Delivery as Received;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use ports::broker::{Delivery, Outgoing, Properties, Tag};
-use ports::dead::{FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_TIME_S};
+use ports::dead::{DEATHS, FIRST_DEATH_COUNT, FIRST_DEATH_KEY, FIRST_DEATH_TIME_S};
 
 use crate::limits::{MAX_TEXT_BYTES, is_brokers_header};
 
@@ -14,8 +14,6 @@ const PERSISTENT: u8 = 2;
 const TRACEPARENT: &str = "traceparent";
 /// Counted by quorum queues.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// The history of a dead letter.
-const DEATHS: &str = "x-death";
 
 /// AMQP's properties of a message; the lengths are checked before ([`crate::limits::check`]).
 pub(super) fn to_amqp(outgoing: &Outgoing) -> BasicProperties {
@@ -62,7 +60,11 @@ pub(super) fn from_amqp(received: Received, tag: Tag) -> Delivery {
     for (name, value) in amqp.headers().iter().flat_map(FieldTable::inner) {
         match (name.as_str(), value) {
             (DELIVERY_COUNT, count) => delivery_count = count_of(count),
-            (DEATHS, deaths) => headers.extend(first_death(deaths)),
+            (DEATHS, deaths) => {
+                // In any case, since a sender can have written one that tells nothing.
+                headers.push((DEATHS.to_owned(), String::new()));
+                headers.extend(first_death(deaths));
+            }
             (TRACEPARENT, value) => traceparent = text_of(value),
             (name, value) => headers.extend(text_of(value).map(|value| (name.to_owned(), value))),
         }

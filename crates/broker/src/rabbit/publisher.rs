@@ -17,18 +17,13 @@ use super::keeper::Keeper;
 use super::line::Line;
 use super::pump::{End, Pump};
 
-/// Calls waiting for the task; more wait outside, within their own patience.
+/// Calls waiting for the task; more wait outside, within their own patience. Those that nobody waits for any more hold no
+/// messages.
 const CALLS: usize = 64;
-
-/// One call to publish.
-pub(super) struct Call {
-    pub(super) messages: Vec<Outgoing>,
-    pub(super) board: Arc<Board>,
-}
 
 /// The handle of the publisher's task, which ends with it.
 pub(super) struct Publisher {
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<Arc<Board>>,
     task: JoinHandle<()>,
 }
 
@@ -45,9 +40,9 @@ impl Publisher {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + patience;
-        let board = Arc::new(Board::new(messages.len()));
+        let board = Arc::new(Board::new(messages));
         let _waiting = Waiting(&board);
-        match timeout_at(deadline, self.calls.send(Call { messages, board: Arc::clone(&board) })).await {
+        match timeout_at(deadline, self.calls.send(Arc::clone(&board))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(BrokerError::Closed),
             Err(_) => return board.results(),
@@ -72,7 +67,7 @@ impl Drop for Publisher {
 }
 
 /// Builds channels for the pump until nobody publishes any more; what was in flight on a lost one is published again.
-async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Call>, keeper: Arc<Keeper>) {
+async fn run(line: Arc<Line>, mut pump: Pump, mut calls: mpsc::Receiver<Arc<Board>>, keeper: Arc<Keeper>) {
     let mut backoff = Backoff::new();
     while let Ok(channel) = line.channel().await {
         let end = match confirming(&line, &channel).await {

@@ -19,7 +19,6 @@ use super::board::Board;
 use super::errors::{refusal, way_out};
 use super::line::Line;
 use super::properties::{short, to_amqp};
-use super::publisher::Call;
 
 /// Bodies in flight at most, so that a window of the largest ones stays in memory.
 const FLYING_BYTES: usize = 64 * 1024 * 1024;
@@ -51,10 +50,15 @@ pub(super) enum End {
     Silent,
 }
 
-/// One message on its way.
-struct Slot {
+/// One message of a call, which keeps it until it is sent.
+struct Place {
     board: Arc<Board>,
     index: usize,
+}
+
+/// One message in flight.
+struct Slot {
+    place: Place,
     message: Arc<Outgoing>,
     returned: bool,
     /// When it was published on this channel, or the connection was last seen blocked.
@@ -66,7 +70,7 @@ type Outcome = (u64, Result<Confirmation, Error>);
 /// All messages on their way.
 pub(super) struct Pump {
     window: usize,
-    waiting: VecDeque<Slot>,
+    waiting: VecDeque<Place>,
     /// In the order published; that is also the order of republishing.
     flying: BTreeMap<u64, Slot>,
     flying_bytes: usize,
@@ -98,30 +102,33 @@ impl Pump {
     }
 
     /// Publishes on a channel until it ends.
-    pub(super) async fn run(&mut self, channel: &Channel, line: &Line, calls: &mut mpsc::Receiver<Call>) -> End {
-        let (mut watch, begun) = (interval(WATCH), Instant::now());
+    pub(super) async fn run(&mut self, channel: &Channel, line: &Line, calls: &mut mpsc::Receiver<Arc<Board>>) -> End {
+        let (mut watch, begun, mut changes) = (interval(WATCH), Instant::now(), line.watch());
         loop {
             // What is in flight is heard out before the channel is changed, so that none of it is published twice.
             let is_stale = self.refused && begun.elapsed() >= STALE;
             if is_stale && self.flying.is_empty() {
                 return End::Stale;
             }
-            if !is_stale {
+            // Over a blocked connection nothing is sent: lapin would keep a copy, of calls that are given up meanwhile as well.
+            let is_blocked = matches!(*changes.borrow_and_update(), Link::Blocked(_));
+            if !is_stale && !is_blocked {
                 self.fill(channel).await;
             }
             if self.settled.is_empty() && self.error.is_none() {
                 tokio::select! {
                     Some(outcome) = self.confirms.next(), if !self.confirms.is_empty() => self.note(outcome),
                     call = calls.recv(), if self.waiting.is_empty() => match call {
-                        Some(call) => self.accept(call),
+                        Some(board) => self.accept(&board),
                         None => return End::Closed,
                     },
+                    _ = changes.changed() => {}
                     _ = watch.tick() => {
                         if !channel.status().connected() {
                             self.collect(channel).await;
                             return self.error.take().map_or(End::Silent, |error| self.end(error));
                         }
-                        if self.is_overdue(matches!(line.state(), Link::Blocked(_))) {
+                        if self.is_overdue(is_blocked) {
                             return End::Overdue;
                         }
                     },
@@ -153,31 +160,27 @@ impl Pump {
         self.refused = false;
         self.flying_bytes = 0;
         for (_, slot) in std::mem::take(&mut self.flying).into_iter().rev() {
-            self.waiting.push_front(slot);
+            self.waiting.push_front(slot.place);
         }
     }
 
-    fn accept(&mut self, call: Call) {
-        for (index, message) in call.messages.into_iter().enumerate() {
-            let board = Arc::clone(&call.board);
-            let (message, since) = (Arc::new(message), Instant::now());
-            self.waiting.push_back(Slot { board, index, message, returned: false, since });
-        }
+    fn accept(&mut self, board: &Arc<Board>) {
+        self.waiting.extend((0..board.count()).map(|index| Place { board: Arc::clone(board), index }));
     }
 
     /// Publishes what waits, as far as the window goes.
     async fn fill(&mut self, channel: &Channel) {
         let window = if self.careful > 0 { 1 } else { self.window };
         while self.error.is_none() && self.flying.len() < window && (self.flying_bytes < FLYING_BYTES || self.flying.is_empty()) {
-            let Some(mut slot) = self.waiting.pop_front() else { return };
-            if slot.board.is_abandoned() {
+            let Some(place) = self.waiting.pop_front() else { return };
+            let Some(message) = place.board.message(place.index) else {
                 self.careful = self.careful.saturating_sub(1);
                 continue;
-            }
-            slot.since = Instant::now();
+            };
             self.next += 1;
-            let (id, message) = (self.next, Arc::clone(&slot.message));
+            let id = self.next;
             self.flying_bytes += message.body.len();
+            let slot = Slot { place, message: Arc::clone(&message), returned: false, since: Instant::now() };
             self.flying.insert(id, slot);
             let mut outcome = publish(channel.clone(), id, message).boxed();
             // The first poll hands the frames over, here and now: so the order is the order of the calls.
@@ -241,7 +244,7 @@ impl Pump {
                 (false, false) => Confirm::Refused,
             };
             self.refused |= confirm == Confirm::Refused;
-            slot.board.confirm(slot.index, confirm);
+            slot.place.board.confirm(slot.place.index, confirm);
         }
     }
 
@@ -272,7 +275,7 @@ impl Pump {
             && let Some((_, slot)) = self.flying.pop_first()
         {
             self.careful = self.careful.saturating_sub(1);
-            slot.board.refuse(BrokerError::Refused {
+            slot.place.board.refuse(BrokerError::Refused {
                 operation: "publish",
                 object: slot.message.exchange.clone(),
                 reason: format!("{text}; {}", way_out(code)),

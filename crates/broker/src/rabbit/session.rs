@@ -81,9 +81,13 @@ impl Session {
         inner.unsettled.clear();
     }
 
-    /// Ends the consumer for good.
+    /// Ends the consumer for good; the first end counts.
     pub(super) fn end(&self, phase: Phase) {
-        self.lock().phase = phase;
+        let mut inner = self.lock();
+        if inner.phase == Phase::Running {
+            inner.phase = phase;
+        }
+        drop(inner);
         self.wake.notify_one();
     }
 
@@ -163,6 +167,16 @@ mod tests {
         let mut unsettled = held.iter().copied().collect();
         let moves = plan(&mut unsettled, &verdicts.iter().copied().collect());
         moves.iter().map(|a| (a.tag, a.verdict, a.multiple, a.count)).collect()
+    }
+
+    #[test]
+    fn the_first_end_counts() {
+        let session = Session::new();
+        assert!(matches!(session.look(1), Look::Nothing));
+        for phase in [Phase::Cancelled, Phase::Closed] {
+            session.end(phase);
+            assert!(matches!(session.look(1), Look::End(Phase::Cancelled)));
+        }
     }
 
     #[test]

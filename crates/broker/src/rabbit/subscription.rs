@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use super::care::Care;
 use super::consumer::Shared;
-use super::errors::{NOT_FOUND, is_unreadable, refusal, way_out};
+use super::errors::{NOT_FOUND, RESOURCE_LOCKED, is_unreadable, refusal, way_out};
 use super::properties::short;
 use super::session::{Phase, Session};
 
@@ -39,7 +39,7 @@ pub(super) struct Subscription {
     pub(super) prefetch: u16,
     pub(super) session: Arc<Session>,
     pub(super) cancel: Arc<Notify>,
-    /// Told how the first subscription went; a refusal then ends the task.
+    /// Told how the first subscription went, while somebody waits for that; a refusal then ends the task.
     pub(super) first: Option<oneshot::Sender<Result<(), BrokerError>>>,
     /// What is known of messages that cannot be read.
     pub(super) care: Care,
@@ -79,6 +79,7 @@ impl Subscription {
             if self.cancelled {
                 return Phase::Cancelled;
             }
+            self.shared.unread.note(&self.queue, &lost);
             if !std::mem::replace(&mut told, true) {
                 warn!(queue = self.queue, "consumer of {} was lost: {lost}; building it again", self.queue);
             }
@@ -94,7 +95,7 @@ impl Subscription {
         }
     }
 
-    /// Tells the first caller of a refusal, which ends the task; otherwise gives the reason to try again for.
+    /// Tells the caller who waits of a refusal, which ends the task; otherwise gives the reason to try again for.
     fn report(&mut self, error: &Error) -> Option<String> {
         let Some((code, text)) = refusal(error) else {
             self.shared.line.lost(error);
@@ -111,14 +112,14 @@ impl Subscription {
             self.shared.keeper.missing();
         }
         let reason = format!("{text}; {}", way_out(code));
-        match self.first.take() {
-            None => Some(reason),
-            Some(first) => {
-                let object = self.queue.clone();
-                drop(first.send(Err(BrokerError::Refused { operation: "consume", object, reason })));
-                None
-            }
+        // What is locked may be held by our own connection of before, which the broker still takes for alive.
+        if code == RESOURCE_LOCKED {
+            return Some(reason);
         }
+        let refused = BrokerError::Refused { operation: "consume", object: self.queue.clone(), reason: reason.clone() };
+        // Who lost patience was promised that the task goes on.
+        let is_told = self.first.take().is_some_and(|first| first.send(Err(refused)).is_ok());
+        (!is_told).then_some(reason)
     }
 
     /// From subscription to loss.
@@ -131,6 +132,7 @@ impl Subscription {
             () = self.cancel.notified() => return Ok(End::Cancelled),
         };
         backoff.started();
+        self.shared.unread.clear(&self.queue);
         if std::mem::replace(told, false) {
             info!(queue = self.queue, "consumer of {} is back", self.queue);
         }
@@ -216,11 +218,49 @@ impl Subscription {
     }
 }
 
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.unread.clear(&self.queue);
+        self.session.end(Phase::Closed); // where its task panicked: nobody is to wait for what never comes
+    }
+}
+
 /// Closes a channel on which a subscription was asked for and not answered. A queue without a majority answers when it
 /// has one again: then nobody must be left to whom it would deliver. Dropping the channel does not close it while the
 /// answer is outstanding.
 async fn give_up(channel: &Channel) {
     if timeout(GIVING_UP, channel.close(200, "no answer".into())).await.is_err() {
         tracing::debug!("the broker has not answered the end of a channel; it will when it answers the subscription");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::Line;
+    use super::super::session::Look;
+    use super::super::settings::{RabbitSettings, Target};
+    use super::*;
+
+    #[test]
+    fn a_consumer_whose_task_is_gone_is_closed_and_nothing_is_told_of_its_queue() {
+        let target = Target::new(&RabbitSettings::new("amqp://broker")).unwrap();
+        let line = Arc::new(Line::new(target, "consume"));
+        let shared = Shared { line, own: Arc::default(), keeper: Arc::default(), unread: Arc::default() };
+        let (session, unread) = (Arc::new(Session::new()), Arc::clone(&shared.unread));
+        let subscription = Subscription {
+            shared,
+            queue: "offpeak.submit".to_owned(),
+            prefetch: 1,
+            session: Arc::clone(&session),
+            cancel: Arc::new(Notify::new()),
+            first: None,
+            care: Care::new(),
+            cancelled: false,
+        };
+        unread.note("offpeak.submit", "gone");
+        assert!(matches!(session.look(1), Look::Nothing));
+        drop(subscription);
+        assert!(matches!(session.look(1), Look::End(Phase::Closed)));
+        assert_eq!(unread.told(), None);
     }
 }

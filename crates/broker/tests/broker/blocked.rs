@@ -1,4 +1,4 @@
-//! A memory alarm: publishing waits and says so, consuming goes on.
+//! A memory alarm: publishing waits and says so, what is given up meanwhile is not sent, consuming goes on.
 
 use std::time::Duration;
 
@@ -27,8 +27,17 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming() {
         assert_eq!(held[0].properties.message_id, id);
         assert_eq!(consumer.settle(&[(held[0].tag, Verdict::Ack)]).await.unwrap(), 0);
     }
+    let unknown = broker.publish(vec![work(0, "given up")], Duration::from_millis(500)).await.unwrap();
+    assert_eq!(unknown, [Confirm::Unknown]);
     let waiting = broker.publish(vec![work(0, "after")], PATIENCE);
     let (stored, ()) = tokio::join!(waiting, alarm(false));
     assert_eq!(stored.unwrap(), [Confirm::Stored]);
     until("the link to be up", || broker.link() == Link::Up).await;
+    let mut seen = String::new();
+    while seen != "after" {
+        let held = tokio::time::timeout(PATIENCE, consumer.next(1)).await.unwrap().unwrap();
+        seen.clone_from(&held[0].properties.message_id);
+        assert_ne!(seen, "given up", "it was still to be sent when nobody waited any more");
+        assert_eq!(consumer.settle(&[(held[0].tag, Verdict::Ack)]).await.unwrap(), 0);
+    }
 }

@@ -4,9 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ports::broker::{Broker, Confirm, Consumer, Delivery, Verdict};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use ports::broker::{Broker, Confirm, Consumer, Delivery, Link, Outgoing, Verdict};
+use protocol::HostId;
+use protocol::address::{WORK_EXCHANGE, WORKER_EXCHANGE};
 
-use crate::node::{NODE, PATIENCE, Vhost, ctl, plain, put, until, work};
+use crate::node::{NODE, PATIENCE, Vhost, ctl, plain, put, topology, until, work};
+
+/// A bound on waiting for what only the broker can tell, and the pause between two looks.
+const LOOKS: usize = 12_000;
+const PAUSE: Duration = Duration::from_millis(50);
 
 async fn next(consumer: &dyn Consumer) -> Vec<Delivery> {
     tokio::time::timeout(PATIENCE, consumer.next(1000)).await.expect("a delivery in time").unwrap()
@@ -77,14 +85,59 @@ async fn a_deleted_queue_is_consumed_again_when_it_is_back() {
     let vhost = Vhost::new("deleted").await;
     let broker = vhost.connect("grid");
     let consumer = broker.consume(&plain(2), 10).await.unwrap();
+    assert_eq!(broker.unread(), None);
     ctl(&["delete_queue", "-p", vhost.name(), &plain(2)]).await;
+    until("it to be told", || broker.unread().is_some_and(|told| told.contains(&plain(2)))).await;
     let gone = broker.publish(vec![work(2, "gone")], PATIENCE).await.unwrap();
     assert_eq!(gone, [Confirm::Unroutable]);
-    broker.ensure_topology(&crate::node::topology(), true).await.unwrap();
+    broker.ensure_topology(&topology(), true).await.unwrap();
     put(&broker, vec![work(2, "back")]).await;
     let back = next(&*consumer).await;
     assert_eq!(back[0].properties.message_id, "back");
+    assert_eq!((broker.unread(), broker.link()), (None, Link::Up));
     assert_eq!(ack(&*consumer, &back).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_binding_is_there_again_soon() {
+    let _node = NODE.read().await;
+    let vhost = Vhost::new("unbound").await;
+    let broker = vhost.connect("grid");
+    broker.ensure_topology(&topology(), true).await.unwrap();
+    let connection = Connection::connect(&vhost.url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let (lane, key) = (plain(6), work(6, "lost").routing_key);
+    channel.queue_unbind(lane.into(), WORK_EXCHANGE.into(), key.into(), FieldTable::default()).await.unwrap();
+    connection.close(200, "done".into()).await.unwrap();
+    assert_eq!(broker.publish(vec![work(6, "lost")], PATIENCE).await.unwrap(), [Confirm::Unroutable]);
+    for look in 0.. {
+        match broker.publish(vec![work(6, "sent")], PATIENCE).await.unwrap().as_slice() {
+            [Confirm::Stored] => break,
+            [Confirm::Unroutable] if look < LOOKS => tokio::time::sleep(PAUSE).await,
+            other => panic!("a lane that is bound again answered {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workers_queue_that_another_connection_still_holds_is_waited_for() {
+    let _node = NODE.read().await;
+    let vhost = Vhost::new("held").await;
+    let (worker, other) = (vhost.connect("worker"), vhost.connect("other"));
+    let host = HostId::new("host-9").unwrap();
+    let queue = worker.declare_worker_queue(&host).await.unwrap();
+    vhost.cut().await;
+    other.declare_worker_queue(&host).await.unwrap();
+    let freed = async {
+        until("the queue to be held", || worker.unread().is_some_and(|told| told.contains("another connection owns it"))).await;
+        other.close().await;
+    };
+    let (consumer, ()) = tokio::join!(worker.consume(&queue, 10), freed);
+    let consumer = consumer.unwrap();
+    until("the queue to be read", || worker.unread().is_none()).await;
+    let part = Outgoing { exchange: WORKER_EXCHANGE.into(), routing_key: host.to_string(), ..work(0, "part") };
+    put(&worker, vec![part]).await;
+    assert_eq!(next(&*consumer).await[0].properties.message_id, "part");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 mod blocked;
 mod contract;
 mod faults;
+mod letters;
 mod node;
 mod poison;
 mod policies;

@@ -47,6 +47,7 @@ fn a_letter_tells_all_and_goes_back_where_it_came_from() {
         attempts: 1,
         kind: "offpeak.job.submit.v1".to_owned(),
         user: Some("acme".to_owned()),
+        claimed_user: None,
         by_broker: false,
         customer: CustomerName::new("acme").ok(),
         replica: None,
@@ -120,6 +121,51 @@ fn nobody_is_replayed_as_a_customer_whom_the_broker_did_not_see() {
         parked.properties.user_id = user.map(str::to_owned);
         assert_eq!(DeadLetter::of(Origin::Submit, &parked).replay(parked).is_ok(), sent, "{user:?}");
     }
+}
+
+/// Brokers before 3.13 add none of `x-first-death-*` to what has a history already, and senders can write one.
+#[test]
+fn a_sender_s_own_history_makes_no_letter_of_a_service() {
+    let forged = [(DEATHS, ""), (USER, "acme"), (ROUTING_KEY, "acme"), (QUEUE, SUBMIT_QUEUE), (CAUSE, "forged"), (LAST_AT, "9")];
+    let headers: Vec<(String, String)> = forged.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    for user in [None, Some("mallory")] {
+        let mut parked = submission("forged");
+        parked.properties.headers.clone_from(&headers);
+        parked.properties.user_id = user.map(str::to_owned);
+        let seen = DeadLetter::of(Origin::Submit, &parked);
+        assert!(seen.by_broker && seen.cause.starts_with("the broker gave it up"), "{seen:?}");
+        assert_eq!((seen.user.as_deref(), seen.routing_key.as_ref(), seen.last_at), (user, None, None));
+        assert!(seen.believing("mallory").replay(parked).is_err());
+    }
+    // A service that parks such a message, or who replays it, passes none of that on.
+    let mut own = submission("forged");
+    own.properties.headers.extend(headers);
+    own.properties.headers.push((FIRST_DEATH_REASON.to_owned(), "rejected".to_owned()));
+    let parked = delivery(letter(own, death("rubbish", 5)), 0);
+    let seen = DeadLetter::of(Origin::Submit, &parked);
+    assert!(!seen.by_broker && seen.cause == "rubbish" && seen.user.as_deref() == Some("acme"), "{seen:?}");
+    assert!(own_headers(&parked.properties).eq([&("theirs".to_owned(), "kept".to_owned())]));
+    let again = seen.replay(parked).unwrap();
+    assert!(!is_brokers(&again.properties), "{again:?}");
+}
+
+#[test]
+fn what_was_sent_by_the_wrong_user_is_sent_again_when_that_user_is_believed() {
+    let mut again = submission("one");
+    again.properties.user_id = Some("admin".to_owned());
+    again.properties.headers.push((USER.to_owned(), "acme".to_owned()));
+    let parked = delivery(letter(again, death("user admin published as customer acme", 5)), 0);
+    let seen = DeadLetter::of(Origin::Submit, &parked);
+    assert_eq!((seen.user.as_deref(), seen.claimed_user.as_deref()), (Some("admin"), Some("acme")));
+    // Anybody can claim that, so it takes an operator's word for the very user.
+    assert!(seen.replay(parked.clone()).is_err());
+    assert!(seen.clone().believing("mallory").replay(parked.clone()).is_err());
+    let again = seen.believing("admin").replay(parked).unwrap();
+    assert_eq!((user_before(&again.properties), header(&again.properties, CLAIMED)), (Some("acme"), None));
+    // As the producer's operator it is the customer's, and so it is if it dies again for another reason.
+    let parked = delivery(letter(delivery(again, 0), death("rubbish", 7)), 0);
+    let seen = DeadLetter::of(Origin::Submit, &parked);
+    assert_eq!((seen.user.as_deref(), seen.claimed_user), (Some("acme"), None));
 }
 
 #[test]

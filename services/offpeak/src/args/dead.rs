@@ -186,12 +186,19 @@ stay although it was sent; replay it again. What is still wrong with a message
 parks it again, with the time of its first death and one attempt more.
 A unit whose job has ended or that is decided by now has no effect: the grid
 itself has tried it again since, from the database.
+A submission that was sent again by a user whom the producer does not take for
+its operator dies again, and then stays here: --believe USER takes that user's
+word for whose it is.
 The exit code is 1 if an id was not found, or a letter does not say where it
-came from or leads nowhere now; such letters stay.")]
+came from, leads nowhere now, is larger than any message may be, or was sent in
+its customer's name by another user; such letters stay.")]
 pub struct ReplayArgs {
     /// What is sent.
     #[command(flatten)]
     pub change: ChangeArgs,
+    /// Take the word of this user, who sent submissions again, for whose they are
+    #[arg(long, value_name = "USER")]
+    pub believe: Option<String>,
 }
 
 /// Arguments of `dead drop`.

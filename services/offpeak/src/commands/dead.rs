@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use broker::limits::oversize;
 use broker::rabbit::user_of;
 use ports::Broker;
 use ports::broker::{Confirm, Delivery, Outgoing, Tag};
@@ -41,7 +42,7 @@ async fn perform(broker: &dyn Broker, command: &DeadCommand) -> Result<u8> {
     match command {
         DeadCommand::List(args) => list(broker, args).await,
         DeadCommand::Show(args) => show(broker, args).await,
-        DeadCommand::Replay(args) => change(broker, &args.change, Change::Replay).await,
+        DeadCommand::Replay(args) => change(broker, &args.change, Change::Replay { believed: args.believe.as_deref() }).await,
         DeadCommand::Drop(args) => change(broker, &args.change, Change::Drop).await,
     }
 }
@@ -105,7 +106,7 @@ async fn show(broker: &dyn Broker, args: &ShowArgs) -> Result<u8> {
 
 fn shown(letter: &DeadLetter, delivery: &Delivery, args: &ShowArgs, again: bool) -> Result<()> {
     if args.json {
-        let mut object = dead::as_json(letter);
+        let mut object = dead::whole_json(letter, &delivery.properties);
         if args.body {
             let (name, body) = dead::body_json(delivery);
             object[name] = body;
@@ -114,7 +115,7 @@ fn shown(letter: &DeadLetter, delivery: &Delivery, args: &ShowArgs, again: bool)
     }
     let gap = if again { "\n" } else { "" };
     let body = if args.body { format!("\n{}", dead::body_text(delivery)) } else { String::new() };
-    terminal::print(&format!("{gap}{}{body}", dead::as_text(letter)))?;
+    terminal::print(&format!("{gap}{}{body}", dead::as_text(letter, &delivery.properties)))?;
     Ok(())
 }
 
@@ -126,16 +127,19 @@ fn none_such(ids: &BTreeSet<&str>) -> u8 {
 }
 
 /// What is done to letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Replay,
+#[derive(Debug, Clone, Copy)]
+enum Change<'a> {
+    Replay {
+        /// A user whose word is taken for whose submissions are.
+        believed: Option<&'a str>,
+    },
     Drop,
 }
 
-impl Change {
+impl Change<'_> {
     fn done(self) -> &'static str {
         match self {
-            Self::Replay => "replayed",
+            Self::Replay { .. } => "replayed",
             Self::Drop => "dropped",
         }
     }
@@ -145,13 +149,13 @@ impl Change {
 #[derive(Debug, Default)]
 struct Tally {
     done: u64,
-    /// Lead nowhere: they stay.
+    /// Can be sent nowhere: they stay.
     homeless: u64,
     /// The broker did not take them: they stay, and the same again may succeed.
     refused: u64,
 }
 
-async fn change(broker: &dyn Broker, args: &ChangeArgs, change: Change) -> Result<u8> {
+async fn change(broker: &dyn Broker, args: &ChangeArgs, change: Change<'_>) -> Result<u8> {
     if args.all && args.filter.is_empty() && !args.yes && !args.dry_run {
         return Err(too_many(broker, change).await?.into());
     }
@@ -195,7 +199,7 @@ async fn change(broker: &dyn Broker, args: &ChangeArgs, change: Change) -> Resul
 }
 
 /// Why `--all` alone is not enough, with how many letters it would be.
-async fn too_many(broker: &dyn Broker, change: Change) -> Result<Refused> {
+async fn too_many(broker: &dyn Broker, change: Change<'_>) -> Result<Refused> {
     let mut letters = 0_u64;
     for origin in Origin::ALL {
         letters += u64::from(dead::ready(broker, &origin.queue()).await?);
@@ -212,7 +216,7 @@ async fn too_many(broker: &dyn Broker, change: Change) -> Result<Refused> {
 async fn changed(
     broker: &dyn Broker,
     args: &ChangeArgs,
-    change: Change,
+    change: Change<'_>,
     letters: Vec<(DeadLetter, Delivery)>,
     tally: &mut Tally,
 ) -> Result<Vec<(DeadLetter, Tag)>> {
@@ -220,20 +224,24 @@ async fn changed(
     let (mut sent, mut outgoing) = (Vec::new(), Vec::new());
     for (letter, delivery) in letters {
         let tag = delivery.tag;
-        let message = match change {
-            Change::Replay => Some(letter.replay(delivery).map(|message| vouched(message, &letter, args))),
-            Change::Drop => None,
+        let Change::Replay { believed } = change else {
+            done.push((letter, tag));
+            continue;
         };
-        match message {
-            Some(Err(reason)) => {
+        let letter = match believed {
+            Some(user) => letter.believing(user),
+            None => letter,
+        };
+        match sent_again(&letter, delivery, args) {
+            Err(reason) => {
                 tally.homeless += 1;
                 told(args, &letter, &format!("stays: {reason}"))?;
             }
-            Some(Ok(message)) if !args.dry_run => {
+            Ok(_) if args.dry_run => done.push((letter, tag)),
+            Ok(message) => {
                 outgoing.push(message);
                 sent.push((letter, tag));
             }
-            Some(Ok(_)) | None => done.push((letter, tag)),
         }
     }
     let confirms = if outgoing.is_empty() { Vec::new() } else { broker.publish(outgoing, SEND_PATIENCE).await? };
@@ -255,6 +263,15 @@ async fn changed(
         }
     }
     Ok(done)
+}
+
+/// What is sent for a letter, or why nothing can be: one that no broker would take would hold up those that are sent with it.
+fn sent_again(letter: &DeadLetter, delivery: Delivery, args: &ChangeArgs) -> Result<Outgoing, String> {
+    let message = vouched(letter.replay(delivery)?, letter, args);
+    match oversize(&message) {
+        Some(reason) => Err(format!("larger than any message may be: {reason}")),
+        None => Ok(message),
+    }
 }
 
 /// A submission whose customer is known says who sends it again: the producer believes its operator only.

@@ -11,9 +11,10 @@ use protocol::address::Origin;
 use tokio::time::timeout;
 
 pub use filter::Filter;
-pub use render::{HEADINGS, as_json, as_row, as_text, body_json, body_text, plain};
+pub use render::{HEADINGS, as_json, as_row, as_text, body_json, body_text, plain, whole_json};
 
-/// Letters in memory at once; the largest bodies make that 512 MiB. Each page is a channel of its own.
+/// Letters in memory at once; the largest bodies of ours make that 512 MiB. It is more where the broker takes larger ones, since
+/// it bounds what it delivers by their number only. Each page is a channel of its own.
 pub const PAGE: u16 = 64;
 /// Pages held at once: brokers allow 2,047 channels to a connection. More letters than that exceed the queues' own limit.
 const MAX_PAGES: usize = 1_900;

@@ -128,7 +128,57 @@ fn what_senders_wrote_does_not_reach_a_terminal() {
         Delivery { tag, routing_key: String::new(), redelivered: false, delivery_count: 0, properties, body: Vec::new() };
     delivery.body = b"{\"a\":\"\\u001b[2J\"}".to_vec();
     assert_eq!(body_text(&delivery), "{\n  \"a\": \"\\u001b[2J\"\n}\n");
+    // JSON's own writer leaves these as they are.
+    delivery.body = "[\"\u{7f}\u{9b}2J\u{85} \u{e9}\"]".as_bytes().to_vec();
+    assert_eq!(body_text(&delivery), "[\n  \"\\u007f\\u009b2J\\u0085 \u{e9}\"\n]\n");
     delivery.body = vec![0x1b; 300];
     assert!(body_text(&delivery).ends_with("... and 44 bytes more\n") && !body_text(&delivery).contains('\u{1b}'));
     assert_eq!(body_json(&delivery).0, "body_base64");
+}
+
+#[test]
+fn a_letter_is_shown_with_what_travelled_with_its_body() {
+    use ports::dead::{DeadLetter, Death, letter};
+    use protocol::Micros;
+    use serde_json::{Value, json};
+
+    let properties = Properties {
+        message_id: "with spaces".to_owned(),
+        content_type: Some("application/json".to_owned()),
+        correlation_id: Some("order \u{9b}2J".to_owned()),
+        user_id: Some("admin".to_owned()),
+        headers: vec![("offpeak-dead-user-id".to_owned(), "acme".to_owned()), ("theirs".to_owned(), "kept".to_owned())],
+        ..Properties::default()
+    };
+    let tag = Tag { generation: 0, tag: 0 };
+    let mut delivery =
+        Delivery { tag, routing_key: "acme".to_owned(), redelivered: false, delivery_count: 0, properties, body: Vec::new() };
+    let death = Death { origin: Origin::Submit, queue: "q", cause: "rubbish", at: Micros(1_000_000) };
+    delivery.properties = letter(delivery.clone(), death).properties;
+    let seen = DeadLetter::of(Origin::Submit, &delivery);
+
+    let text = as_text(&seen, &delivery.properties);
+    let rows = [
+        ("parked by", "service"),
+        ("user", "admin"),
+        ("claimed user", "acme"),
+        ("message id", "with spaces"),
+        ("content type", "application/json"),
+        ("correlation id", "order \u{fffd}2J"),
+        ("header", "theirs: kept"),
+    ];
+    for (name, value) in rows {
+        assert!(text.contains(&format!("\n{name:<16}{value}\n")), "{name} is not in {text}");
+    }
+    assert!(!text.contains("encoding") && !text.contains("traceparent") && !text.contains("offpeak-dead-"), "{text}");
+
+    let object = whole_json(&seen, &delivery.properties);
+    assert_eq!([&object["message_id"], &object["claimed_user"]], ["with spaces", "acme"], "{object}");
+    assert_eq!(object["headers"], json!({"theirs": "kept"}));
+    // What is not there has its key all the same.
+    let bare = DeadLetter { claimed_user: None, ..seen };
+    let without = whole_json(&bare, &Properties::default());
+    let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<String>>();
+    assert_eq!(keys(&without), keys(&object));
+    assert_eq!((&without["traceparent"], &without["headers"]), (&Value::Null, &json!({})));
 }

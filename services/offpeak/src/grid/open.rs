@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use broker::topology::{Topology, TopologyError};
+use broker::topology::Topology;
 use broker::{RabbitBroker, RabbitSettings};
 use ports::Broker;
 use ports::broker::{BrokerError, Depth};
@@ -139,22 +139,6 @@ pub(super) fn close_with(broker: &Arc<RabbitBroker>, scope: &Scope) {
         broker.close().await;
         Ok(())
     });
-}
-
-/// Connects to a broker and sees to its topology.
-pub(super) async fn rabbit(settings: &RabbitSettings, topology: &Topology, declare: bool) -> Result<Arc<RabbitBroker>> {
-    let broker = RabbitBroker::connect(settings)?;
-    broker.ensure_topology(topology, declare).await?;
-    Ok(Arc::new(broker))
-}
-
-/// Whether starting again can help.
-pub(super) fn is_final(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<TopologyError>() {
-        Some(TopologyError::Broker(_)) => false,
-        Some(TopologyError::Differs { .. } | TopologyError::Missing { .. } | TopologyError::Forbidden { .. }) => true,
-        None => error.downcast_ref::<broker::rabbit::UrlError>().is_some(),
-    }
 }
 
 /// Opens a service's database, waiting for it while it is away or has no tables yet; `None` if told to stop first.

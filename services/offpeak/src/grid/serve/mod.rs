@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use broker::{RabbitBroker, RabbitSettings, Topology};
+use broker::{RabbitBroker, RabbitSettings, Topology, TopologyError};
 use ports::Broker as _;
 use ports::broker::Link;
 use rules::pricing::RateCard;
@@ -37,7 +37,10 @@ pub use worker::worker_main;
 const BROKER: &str = "broker";
 const DATABASE: &str = "database";
 
-/// How often readiness looks at the broker's link.
+/// What precedes the reason when a service ends over its broker.
+const UNUSABLE: &str = "cannot use the broker";
+
+/// How often readiness looks at the broker's link, and at the queues that are to be read.
 const LINK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often readiness asks the database for a sign of life, and how long it waits for one.
@@ -149,33 +152,32 @@ impl Start {
         self.terms.as_ref().map_or((None, 0), |terms| (terms.rates.clone(), terms.results_days))
     }
 
-    /// Connects to the broker and sees to the topology, for as long as it takes; a refusal that is final is an error,
-    /// and `None` that the service was told to stop first.
+    /// Connects to the broker and sees to the topology, for as long as it takes; what it waits for is told from the
+    /// beginning. A refusal that is final is an error, and `None` that the service was told to stop first.
     async fn broker(&self) -> Result<Option<Arc<RabbitBroker>>> {
         let stopping = self.scope.stopping();
-        let check = self.readiness.check(BROKER);
         let mut settings = RabbitSettings::new(self.settings.amqp.url.expose());
         settings.name = format!("offpeak {}", self.name);
         let topology = self.topology()?;
-        let declare = self.settings.amqp.declare;
-        let attempt = || async {
-            match open::rabbit(&settings, &topology, declare).await {
-                Ok(broker) => Ok(Ok(broker)),
-                Err(error) if open::is_final(&error) => Ok(Err(error)),
-                Err(error) => Err(exit::told(&error)),
-            }
-        };
-        let connecting = service::patience::until_done("connecting to the broker", &stopping, attempt);
-        let connected = tokio::select! {
-            connected = connecting => connected,
-            () = stopping.cancelled() => None,
-        };
-        let Some(connected) = connected else { return Ok(None) };
-        let broker = connected.context("cannot use the broker")?;
+        let broker = Arc::new(RabbitBroker::connect(&settings).context(UNUSABLE)?);
         open::close_with(&broker, &self.scope);
         let link =
             self.metrics.gauge_with("broker_link", "1 for the state that the connection to the broker is in.", &["state"])?;
-        self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, link, stopping));
+        let check = self.readiness.check(BROKER);
+        self.scope.spawn("broker link", watch_link(Arc::clone(&broker), check, link, stopping.clone()));
+        let attempt = || async {
+            match broker.ensure_topology(&topology, self.settings.amqp.declare).await {
+                Err(TopologyError::Broker(error)) => Err(error),
+                ensured => Ok(ensured),
+            }
+        };
+        let ensuring = service::patience::until_done("connecting to the broker", &stopping, attempt);
+        let ensured = tokio::select! {
+            ensured = ensuring => ensured,
+            () = stopping.cancelled() => None,
+        };
+        let Some(ensured) = ensured else { return Ok(None) };
+        ensured.context(UNUSABLE)?;
         Ok(Some(broker))
     }
 
@@ -220,7 +222,10 @@ async fn watch_link(
     loop {
         let now = match broker.link() {
             Link::Up => {
-                check.ready();
+                match broker.unread() {
+                    None => check.ready(),
+                    Some(reason) => check.not_ready(reason),
+                }
                 "up"
             }
             Link::Blocked(reason) => {
