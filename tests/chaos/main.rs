@@ -26,8 +26,16 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|number| number.parse().ok());
         match argument.as_str() {
-            "--minutes" => plan.lasts = number().map(|minutes: u64| Duration::from_secs(minutes * 60)),
-            "--seed" => plan.seed = number().unwrap_or(plan.seed),
+            flag @ ("--minutes" | "--seed") => {
+                let Some(number) = number() else {
+                    say(&format!("{flag} takes a whole number, such as {flag} 30"));
+                    return ExitCode::FAILURE;
+                };
+                match flag {
+                    "--minutes" => plan.lasts = Some(Duration::from_mins(number)),
+                    _ => plan.seed = number,
+                }
+            }
             // Flags of the usual test harness, which `cargo test` hands to all targets, mean nothing here.
             flag if flag.starts_with("--") => {}
             word => plan.words.push(word.to_owned()),

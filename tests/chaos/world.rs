@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use protocol::JobId;
+use protocol::address;
 use testkit::servers::{Durability, Postgres, RabbitMq, psql};
 
 use crate::dice::Dice;
 use crate::offpeak::{LIMIT, Running, Services, wait_for};
 use crate::proxy::Proxy;
 
+/// How many queues outcomes are spread over, as below.
+const SHARDS: u16 = 2;
 /// The services' settings: two of each, and deadlines short enough to pass in a test.
 const SETTINGS: [(&str, &str); 9] = [
     ("OFFPEAK__GRID__POOLS", "open:2"),
@@ -25,10 +29,36 @@ const SETTINGS: [(&str, &str); 9] = [
 /// Which services run; a worker's lane follows from its place.
 const MEMBERS: [&str; 6] = ["producer", "producer", "aggregator", "aggregator", "worker", "worker"];
 
+/// The policies that the grid's queues have where it is installed.
+const DEFINITIONS: &str = include_str!("../../deploy/rabbitmq/definitions-3.10.json");
+
 /// A service that runs.
 pub(crate) struct Member {
     pub(crate) kind: &'static str,
     pub(crate) running: Running,
+}
+
+impl Member {
+    /// Checks that the service has found no invariant broken: when all is at rest, and before it is no more. Workers look for none.
+    pub(crate) fn check(&self) {
+        let metrics = self.running.get("/metrics");
+        let counted: Vec<&str> = metrics.lines().filter(|line| line.starts_with("offpeak_invariants_broken_total{")).collect();
+        let broken: Vec<&&str> = counted.iter().filter(|line| !line.ends_with(" 0")).collect();
+        assert!(broken.is_empty(), "{}: {broken:?}", self.kind);
+        assert!(self.kind == "worker" || !counted.is_empty(), "{}: no invariants in its metrics", self.kind);
+    }
+
+    /// How much the service has done of what its kind is for.
+    fn done(&self) -> u64 {
+        let series = match self.kind {
+            "producer" => "offpeak_replicas_sent_total{",
+            "aggregator" => "offpeak_outcomes_total{",
+            _ => "offpeak_worker_outcomes_total{",
+        };
+        let metrics = self.running.get("/metrics");
+        let values = metrics.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
+        values.filter_map(|value| value.parse::<u64>().ok()).sum()
+    }
 }
 
 /// A grid, and everything it stands on.
@@ -65,6 +95,7 @@ impl World {
         let services = Services::on(&folder, amqp, postgres.fresh_database());
         let (members, set_back, ended_unread) = (Vec::new(), false, BTreeSet::new());
         let mut world = Self { members, services, _proxy: proxy, brokers, postgres, vhost, dice, folder, set_back, ended_unread };
+        world.set_policies();
         world.members = (0..MEMBERS.len()).map(|place| world.member(place)).collect();
         world.ready();
         world
@@ -95,6 +126,44 @@ impl World {
     /// The places of the services of a kind.
     pub(crate) fn places(&self, kind: &str) -> Vec<usize> {
         (0..self.members.len()).filter(|place| self.members[*place].kind == kind).collect()
+    }
+
+    /// The place of a service of a kind that is at work, so that a fault hits what the jobs need: there may be one that stands by.
+    pub(crate) fn busy(&mut self, kind: &str) -> usize {
+        let places = self.places(kind);
+        let done = |world: &Self| places.iter().map(|place| (*place, world.members[*place].done())).collect::<Vec<_>>();
+        let before = done(self);
+        let mut busy = Vec::new();
+        self.until_or_over(&format!("a {kind} at work"), |world| {
+            let risen = done(world).into_iter().zip(&before).filter(|(now, before)| now.1 > before.1);
+            busy = risen.map(|(now, _)| now.0).collect();
+            !busy.is_empty()
+        });
+        if busy.is_empty() {
+            busy = places;
+        }
+        busy[self.dice.below(busy.len())]
+    }
+
+    /// The node that leads the queue of the running jobs' outcomes, of one of them.
+    pub(crate) fn leader(&self) -> usize {
+        let job = self.sql("select encode(id, 'hex')::uuid from jobs where state = 'running' limit 1").expect("jobs");
+        let shard = job.parse().map_or(0, |id| address::shard_of(JobId(id), SHARDS));
+        let queue = self.manage("GET", "queues", &format!("/{}", address::outcomes_queue(shard)), "").expect("the queue");
+        let queue: serde_json::Value = serde_json::from_str(body(&queue)).expect("JSON");
+        let leads = |node: &RabbitMq| queue["leader"] == node.name();
+        self.brokers.iter().position(leads).unwrap_or_else(|| panic!("no node of ours leads: {queue}"))
+    }
+
+    /// Gives the grid's vhost the policies that an operator gives it.
+    pub(crate) fn set_policies(&self) {
+        let definitions: serde_json::Value = serde_json::from_str(DEFINITIONS).expect("JSON");
+        for mut policy in definitions["policies"].as_array().expect("policies").clone() {
+            let fields = policy.as_object_mut().expect("a policy");
+            fields.remove("vhost");
+            let name = fields.remove("name").expect("a name");
+            self.broker().address().set_policy(&self.vhost, name.as_str().expect("a name"), &policy.to_string());
+        }
     }
 
     /// kill -9 of the service at a place, with another started in its stead.

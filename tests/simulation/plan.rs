@@ -15,6 +15,8 @@ const MAX_QUORUM: u64 = 3;
 const HABITS: u64 = 0x6861_6269_7473;
 /// And so do budgets.
 const BUDGETS: u64 = 0x0062_7564_6765_7473;
+/// And whether services are at work while the store is set back.
+const RESTORES: u64 = 0x7265_7374_6f72_6573;
 /// What an item of a job with a budget may take; a greedy host claims less than that for one.
 const FUEL_PER_ITEM: u64 = 2_600;
 /// So many lanes have honest hosts at least.
@@ -37,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) sleeps: Vec<(CustomerName, Duration, Duration)>,
     /// What happens when, in order.
     pub(crate) faults: Vec<(Duration, Fault)>,
+    /// Whether a backup is restored under services that are at work, which operators may do, too.
+    pub(crate) restores_at_work: bool,
     /// From then on nothing goes wrong any more.
     pub(crate) calm_at: Duration,
 }
@@ -141,7 +145,23 @@ impl Plan {
             job.take_budget(&mut budgets);
         }
         let sleeps = sleeps(&mut habits, &jobs);
-        Self { seed, dice, producers, aggregators, lanes, shards, hosts, skew_ms, jobs, weather, sleeps, faults, calm_at }
+        let restores_at_work = Dice::new(seed ^ RESTORES).happens(500);
+        Self {
+            seed,
+            dice,
+            producers,
+            aggregators,
+            lanes,
+            shards,
+            hosts,
+            skew_ms,
+            jobs,
+            weather,
+            sleeps,
+            faults,
+            restores_at_work,
+            calm_at,
+        }
     }
 
     /// Whether the store forgets something in this run.

@@ -228,7 +228,7 @@ impl Run {
                 self.broker_back_at = Some(Instant::now() + duration);
             }
             Fault::Backup => self.backup = Some(self.grid.store.snapshot()),
-            Fault::Restore(and_wipe) => self.restore(and_wipe).await,
+            Fault::Restore(and_wipe) => self.restore(and_wipe, plan.restores_at_work).await,
         }
     }
 
@@ -239,11 +239,13 @@ impl Run {
         self.mailbox.doubt();
     }
 
-    /// The store is what it was: services are stopped meanwhile, as the runbook says.
-    async fn restore(&mut self, and_wipe: bool) {
+    /// The store is what it was, with the services stopped meanwhile or not.
+    async fn restore(&mut self, and_wipe: bool, at_work: bool) {
         let Some(backup) = self.backup.take() else { return };
-        self.grid.crash_services(Duration::from_secs(3));
-        sleep(TICK).await;
+        if !at_work {
+            self.grid.crash_services(Duration::from_secs(3));
+            sleep(TICK).await;
+        }
         self.read_letters(true).await;
         self.mailbox.open().forgetful = true;
         self.grid.store.restore(&backup);

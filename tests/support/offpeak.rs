@@ -118,9 +118,14 @@ impl Running {
         wait_for(ready).unwrap_or_else(|| panic!("not ready: {} {}", self.get("/readyz"), self.stderr()));
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, such as `-INT`.
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(status.expect("kill").success());
     }
 
@@ -132,7 +137,7 @@ impl Running {
 
     /// Its memory in bytes, as the system names it: `VmHWM:` is the most so far, `VmRSS:` what it takes now.
     pub(crate) fn memory(&self, name: &str) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let line = status.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
     }

@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::AWAY;
 use crate::world::World;
 
 /// How long an alarm or a full queue lasts.
@@ -46,6 +47,13 @@ pub(super) fn stop_and_start(world: &mut World) {
     world.broker().rabbitmqctl(&["start_app"]);
 }
 
+/// Away for longer than replicas have: none is lost, since it is the grid that does not answer.
+pub(super) fn away(world: &mut World) {
+    world.broker().rabbitmqctl(&["stop_app"]);
+    sleep(AWAY);
+    world.broker().rabbitmqctl(&["start_app"]);
+}
+
 pub(super) fn kill(world: &mut World) {
     let broker = &world.brokers[0];
     broker.kill9();
@@ -75,12 +83,13 @@ pub(super) fn wipe(world: &mut World) {
     world.manage("DELETE", "vhosts", "", "").expect("deleted");
     world.ended_unread = world.ended().expect("the database is there");
     world.broker().address().make_vhost(&world.vhost).expect("made");
+    world.set_policies();
 }
 
 /// Outcomes find their queues full, until an operator lifts the limit.
 pub(super) fn full_queues(world: &mut World) {
-    let policy = r#"{"pattern": "^offpeak[.]outcomes", "definition": {"max-length-bytes": 1, "overflow": "reject-publish"}, "apply-to": "queues"}"#;
-    world.manage("PUT", "policies", "/full", policy).expect("a policy");
+    let policy = r#"{"pattern": "^offpeak[.]outcomes", "definition": {"max-length-bytes": 1, "overflow": "reject-publish"}, "apply-to": "queues", "priority": 10}"#;
+    world.broker().address().set_policy(&world.vhost, "full", policy);
     world.until_said("[Refused]", |world| {
         world.signal("aggregator", "-STOP");
         // What was delivered to them does not count for the limit; without connections nothing is.

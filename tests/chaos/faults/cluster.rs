@@ -2,14 +2,15 @@
 
 use crate::world::World;
 
-pub(super) fn kill_a_node(world: &mut World) {
-    let node = world.dice.below(world.brokers.len());
+/// The node that leads the queue of a job's outcomes dies: nothing is settled before the others have elected another.
+pub(super) fn kill_the_leader(world: &mut World) {
+    let node = world.leader();
     world.brokers[node].kill9();
 }
 
 /// No queue has a majority until one of the two is back.
 pub(super) fn kill_two_nodes(world: &mut World) {
-    let (first, nodes) = (world.dice.below(world.brokers.len()), world.brokers.len());
+    let (first, nodes) = (world.leader(), world.brokers.len());
     for offset in 0..2 {
         world.brokers[(first + offset) % nodes].kill9();
     }

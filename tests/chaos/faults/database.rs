@@ -1,7 +1,11 @@
 //! Faults of PostgreSQL: killed, cut off, set back.
 
+use std::process::Command;
+use std::thread::sleep;
+
 use testkit::servers::psql;
 
+use super::AWAY;
 use crate::world::World;
 
 /// How many units are settled between the backup and its need: a matter of seconds.
@@ -11,6 +15,14 @@ const SETTLED: &str = "select count(*) from ledger";
 
 pub(super) fn kill(world: &mut World) {
     world.postgres.kill9();
+    world.postgres.restart();
+}
+
+/// Away for longer than replicas have, after a stop in good order.
+pub(super) fn away(world: &mut World) {
+    let pid = world.postgres.pid().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    sleep(AWAY);
     world.postgres.restart();
 }
 

@@ -3,18 +3,16 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::{Member, World};
 
-/// Longer than a producer's lease, `lease_ms`, in this suite.
-const PAST_LEASES: Duration = Duration::from_secs(4);
 /// Longer than a replica's deadline, `replica_deadline_ms`, in this suite.
 const PAST_DEADLINE: Duration = Duration::from_millis(9_500);
 /// Long enough for outcomes to pile up.
 const PILE_UP: Duration = Duration::from_secs(3);
 
 fn kill_one(world: &mut World, kind: &str) {
-    let places = world.places(kind);
-    let place = places[world.dice.below(places.len())];
+    let place = world.busy(kind);
+    world.members[place].check();
     world.replace(place);
 }
 
@@ -31,6 +29,7 @@ pub(super) fn kill_worker(world: &mut World) {
 }
 
 pub(super) fn kill_all(world: &mut World) {
+    world.members.iter().for_each(Member::check);
     world.members.iter().for_each(|member| member.running.signal("-KILL"));
     (0..world.members.len()).for_each(|place| world.replace(place));
     world.ready();
@@ -42,17 +41,20 @@ pub(super) fn rolling_restart(world: &mut World) {
         let new = world.member(place);
         new.running.ready();
         let old = std::mem::replace(&mut world.members[place], new);
+        old.check();
         old.running.signal("-TERM");
         let ended = old.running.end();
         assert_eq!(ended.code, Some(0), "{} told to stop: {ended:?}", old.kind);
     }
 }
 
+/// Until another one has taken its jobs: it wakes up, and finds that they are not its own any more.
 pub(super) fn pause_producer(world: &mut World) {
-    let places = world.places("producer");
-    let place = places[world.dice.below(places.len())];
+    let place = world.busy("producer");
+    let owners = |world: &World| world.sql("select string_agg(job || owner, ',' order by job) from leases").expect("leases");
+    let before = owners(world);
     world.members[place].running.signal("-STOP");
-    sleep(PAST_LEASES);
+    world.until_or_over("another owner of its jobs", |world| owners(world) != before);
     world.members[place].running.signal("-CONT");
 }
 

@@ -82,7 +82,7 @@ impl RabbitAddress {
         Ok(format!("{}/{vhost}", self.base))
     }
 
-    /// Sets a policy, as JSON, in the vhost of a URL.
+    /// Sets a policy, as JSON, in the vhost of that name or of a URL.
     ///
     /// # Panics
     /// When the management side refuses or is not there.

@@ -58,6 +58,7 @@ impl Names {
 /// A RabbitMQ node of one's own, with the plugins of management and Prometheus; it ends when dropped or when the process ends.
 #[derive(Debug)]
 pub struct RabbitMq {
+    name: String,
     address: RabbitAddress,
     // Dropped in this order: the node before the daemon that knows its name.
     node: Supervised,
@@ -116,6 +117,7 @@ impl RabbitMq {
         write_settings(&folder, [amqp, management, free_port()?], number, tls.as_ref())?;
 
         let server = Self {
+            name: node_name(number),
             address: RabbitAddress::new(
                 &format!("amqp://guest:guest@127.0.0.1:{amqp}"),
                 Some(&format!("http://guest:guest@127.0.0.1:{management}")),
@@ -140,6 +142,11 @@ impl RabbitMq {
     fn begin(&self) -> Result<(), String> {
         self.node.start(START_PATIENCE, || self.address.is_up())?;
         self.try_rabbitmqctl(&["await_startup"]).map(drop)
+    }
+
+    /// Its name as a node.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where it is.
