@@ -92,15 +92,21 @@ impl Lanes {
     }
 
     /// The lanes that a further replica of a unit is not placed on: those `taken` by its others. Where no other lane has
-    /// consumers, it may go to one with more consumers than have answered there and none still `computing`.
-    pub fn avoided(&self, taken: &[u16], computing: &[u16]) -> Vec<u16> {
+    /// consumers, it may go to one with more consumers than have answered there and none still `computing`. Where there is none of that
+    /// kind either and the answers differ, it goes where the fewest of these `disputed` ones came from: a host may have been wrong once.
+    pub fn avoided(&self, taken: &[u16], computing: &[u16], disputed: &[u16]) -> Vec<u16> {
         if self.rooms.iter().any(|(lane, _)| !taken.contains(lane)) {
             return taken.to_vec();
         }
-        let answers = |lane: u16| taken.iter().filter(|other| **other == lane).count();
-        let all_answered = |lane: u16| usize::try_from(self.consumers(lane)).unwrap_or(usize::MAX) <= answers(lane);
+        let among = |lanes: &[u16], lane: u16| lanes.iter().filter(|other| **other == lane).count();
+        let all_answered = |lane: u16| usize::try_from(self.consumers(lane)).unwrap_or(usize::MAX) <= among(taken, lane);
         let lanes = self.rooms.iter().map(|(lane, _)| *lane);
-        lanes.filter(|lane| computing.contains(lane) || all_answered(*lane)).collect()
+        let avoided: Vec<u16> = lanes.clone().filter(|lane| computing.contains(lane) || all_answered(*lane)).collect();
+        if avoided.len() < self.rooms.len() || disputed.is_empty() {
+            return avoided;
+        }
+        let fewest = lanes.clone().filter(|lane| !computing.contains(lane)).map(|lane| among(disputed, lane)).min();
+        lanes.filter(|lane| computing.contains(lane) || Some(among(disputed, *lane)) > fewest).collect()
     }
 
     fn consumers(&self, lane: u16) -> u32 {
@@ -172,11 +178,20 @@ mod tests {
     #[test]
     fn a_further_replica_goes_to_a_used_lane_with_further_workers_if_there_is_no_other_lane() {
         let lanes = Lanes::new(vec![(0, 1), (1, 0), (2, 3)]).served_by(vec![(0, 2), (1, 1), (2, 9)]);
-        assert_eq!(lanes.avoided(&[0, 2], &[2]), [0, 2], "lane 1 will have room");
-        assert_eq!(lanes.avoided(&[0, 1, 2], &[2]), [1, 2], "the one worker of lane 1 has answered");
-        assert_eq!(lanes.avoided(&[0, 0, 1, 2], &[]), [0, 1]);
+        assert_eq!(lanes.avoided(&[0, 2], &[2], &[]), [0, 2], "lane 1 will have room");
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[2], &[0, 1]), [1, 2], "the one worker of lane 1 has answered");
+        assert_eq!(lanes.avoided(&[0, 0, 1, 2], &[], &[]), [0, 1]);
         assert!(lanes.is_live(1) && !lanes.is_live(3));
-        assert_eq!(Lanes::new(vec![(0, 1)]).avoided(&[0], &[]), [0], "a worker alone answers once");
+        assert_eq!(Lanes::new(vec![(0, 1)]).avoided(&[0], &[], &[]), [0], "a worker alone answers once");
+    }
+
+    #[test]
+    fn where_all_have_answered_and_differ_those_answer_again_that_answered_least() {
+        let lanes = Lanes::new(vec![(0, 1), (1, 1), (2, 1)]);
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[], &[]), [0, 1, 2], "they agree, and others are waited for");
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[], &[0, 0, 1, 2]), [0]);
+        assert_eq!(lanes.avoided(&[0, 1, 2], &[2], &[0, 0, 1]), [0, 2], "lane 2 is computing");
+        assert_eq!(lanes.avoided(&[0, 1], &[], &[0, 1]), [0, 1], "lane 2 was not asked");
     }
 
     /// A lane from which `taken` units are taken in each round; the level it comes to, and in how many rounds it ran dry.

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use protocol::frame::{self, Entry};
-use protocol::outcome::{Outcome, OutcomeResult};
+use protocol::job::Limits;
+use protocol::outcome::{MAX_REASON_BYTES, Outcome, OutcomeResult, bounded_reason};
 use protocol::state::{ReplicaFacts, ReplicaState, UnitFacts, UnitState, Vote};
 use protocol::{Digest, Fuel, HostId, MeterId};
 
 use crate::retry::{self, MAX_REPLICAS};
 use crate::split;
+
+/// What marks a reason that was cut to its bound.
+const ELLIPSIS_BYTES: usize = '…'.len_utf8();
+/// No guest holds more of an item.
+const MAX_ITEM_BYTES: u64 = 1 << 32;
 
 /// What the job asks of its units.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +63,20 @@ impl Finding {
     }
 }
 
-/// Checks an outcome's bytes: the digest, the frame and each entry.
+/// Checks an outcome's bytes: the digest, the frame and each entry. Hosts are not trusted: what they say is bounded here, whatever
+/// their own software bounds.
 pub fn examine(outcome: &Outcome) -> Finding {
+    let host = &outcome.host;
+    let bounded = |reason: &String| bounded_reason(reason.clone());
     match &outcome.result {
         OutcomeResult::Computed(computed) => {
             if Digest::of(&computed.output) != computed.digest {
-                return Finding::Failed(format!("host {} sent an output that is not of its digest", outcome.host));
+                return Finding::Failed(format!("host {host} sent an output that is not of its digest"));
             }
             match frame::results(&computed.output) {
+                Ok(results) if results.iter().any(is_too_long) => {
+                    Finding::Failed(format!("host {host} sent an item's output or reason that is longer than any may be"))
+                }
                 Ok(results) => Finding::Computed {
                     vote: Vote {
                         meter: computed.meter.clone(),
@@ -76,14 +88,22 @@ pub fn examine(outcome: &Outcome) -> Finding {
                     failed_items: count_failed(&results),
                     output_bytes: sum_outputs(&results),
                 },
-                Err(error) => Finding::Failed(format!("host {} sent an output that is no frame: {error}", outcome.host)),
+                Err(error) => Finding::Failed(format!("host {host} sent an output that is no frame: {error}")),
             }
         }
-        OutcomeResult::AppFailed { reason } | OutcomeResult::Dead { reason } => Finding::Failed(reason.clone()),
-        OutcomeResult::TooLarge { reason } => Finding::TooLarge(reason.clone()),
-        OutcomeResult::Interrupted { reason } => Finding::Interrupted(reason.clone()),
-        OutcomeResult::Refused { reason } => Finding::Refused(reason.clone()),
+        OutcomeResult::AppFailed { reason } | OutcomeResult::Dead { reason } => Finding::Failed(bounded(reason)),
+        OutcomeResult::TooLarge { reason } => Finding::TooLarge(bounded(reason)),
+        OutcomeResult::Interrupted { reason } => Finding::Interrupted(bounded(reason)),
+        OutcomeResult::Refused { reason } => Finding::Refused(bounded(reason)),
     }
+}
+
+fn is_too_long(entry: &Entry<'_>) -> bool {
+    let (bytes, most) = match entry {
+        Entry::Ok(output) => (output.len(), usize::try_from(Limits::MAX_OUTPUT_BYTES).unwrap_or(usize::MAX)),
+        Entry::Failed(reason) => (reason.len(), MAX_REASON_BYTES + ELLIPSIS_BYTES),
+    };
+    bytes > most
 }
 
 fn count_failed(results: &[Entry<'_>]) -> u32 {
@@ -144,12 +164,19 @@ pub struct Judgement {
 
 /// Judges one outcome; `unit` is brought up to date, so that the next outcome of a batch can be judged.
 ///
-/// An outcome of a replica that has ended, or of a unit that is decided, has no effect (invariant I4).
+/// An outcome of a replica that has ended, or of a unit that is decided, has no effect (invariant I4). But a result is used if it is the
+/// replica's first, though its host was said to have failed or to have given it back.
 pub fn judge(unit: &mut UnitFacts, policy: &Policy, arrival: Arrival<'_>) -> Judgement {
     let Arrival { replica, host, finding, random } = arrival;
     let mut judgement = Judgement::default();
     let open = unit.state == UnitState::Open;
-    let Some(place) = unit.replicas.iter().position(|r| r.replica == replica && is_awaited(r.state)) else {
+    let misfit = match &finding {
+        Finding::Computed { vote, entries, .. } => misfit(unit, policy, host, vote, *entries),
+        Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => None,
+    };
+    let finding = misfit.unwrap_or(finding);
+    let awaited = |r: &ReplicaFacts| is_awaited(r.state) || (finding.vote().is_some() && r.vote.is_none());
+    let Some(place) = unit.replicas.iter().position(|r| r.replica == replica && awaited(r)) else {
         return judgement;
     };
     if !open {
@@ -158,13 +185,33 @@ pub fn judge(unit: &mut UnitFacts, policy: &Policy, arrival: Arrival<'_>) -> Jud
     }
     let mut court = Court { unit, policy, random, judgement: &mut judgement };
     match finding {
-        Finding::Computed { vote, entries, .. } => court.computed(place, host, &vote, entries),
+        Finding::Computed { vote, .. } => court.computed(place, host, &vote),
         Finding::Failed(reason) => court.failed(place, host, reason),
         Finding::TooLarge(reason) => court.too_large(place, host, reason),
         Finding::Interrupted(reason) => court.interrupted(place, host, reason),
         Finding::Refused(reason) => court.refused(place, host, reason),
     }
     judgement
+}
+
+/// Why a result cannot be one of this unit; one under another meter is no fault of the app or of its host.
+fn misfit(unit: &UnitFacts, policy: &Policy, host: &HostId, vote: &Vote, entries: u64) -> Option<Finding> {
+    let items = unit.end - unit.first;
+    let most = u128::from(policy.fuel_per_item.get()) * u128::from(items);
+    if vote.meter != policy.meter {
+        let reason = format!("counted by meter {}, the job is metered by {}", vote.meter, policy.meter);
+        return Some(Finding::Refused(reason));
+    }
+    let reason = if entries != items {
+        format!("host {host} answered {entries} items of {items}")
+    } else if u128::from(vote.fuel.get()) > most {
+        format!("host {host} claims {} fuel for {items} items of {} at most", vote.fuel, policy.fuel_per_item)
+    } else if vote.input_bytes > items.saturating_mul(MAX_ITEM_BYTES) {
+        format!("host {host} claims {} bytes of input for {items} items", vote.input_bytes)
+    } else {
+        return None;
+    };
+    Some(Finding::Failed(reason))
 }
 
 fn is_awaited(state: ReplicaState) -> bool {
@@ -182,20 +229,7 @@ struct Court<'a> {
 }
 
 impl Court<'_> {
-    fn computed(&mut self, place: usize, host: &HostId, vote: &Vote, entries: u64) {
-        if vote.meter != self.policy.meter {
-            let reason = format!("counted by meter {}, the job is metered by {}", vote.meter, self.policy.meter);
-            return self.refused(place, host, reason);
-        }
-        if entries != self.unit.end - self.unit.first {
-            let reason = format!("host {host} answered {entries} items of {}", self.unit.end - self.unit.first);
-            return self.failed(place, host, reason);
-        }
-        if u128::from(vote.fuel.get()) > u128::from(self.policy.fuel_per_item.get()) * u128::from(entries) {
-            let reason =
-                format!("host {host} claims {} fuel for {entries} items of {} at most", vote.fuel, self.policy.fuel_per_item);
-            return self.failed(place, host, reason);
-        }
+    fn computed(&mut self, place: usize, host: &HostId, vote: &Vote) {
         let again = self.dismiss_earlier(host);
         self.unit.replicas[place].vote = Some(vote.clone());
         self.close(place, host, ReplicaState::Computed, None);

@@ -14,11 +14,17 @@ use crate::{Backoff, told};
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait: soon enough that a database's return is noticed at once.
 const LONGEST: Duration = Duration::from_secs(5);
+/// What is under way when the process is told to stop has so long to end: a database that answers nothing must not take all of
+/// the grace period.
+pub const LAST_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// Tries until an attempt succeeds, waiting longer each time; `None` if `stopping` is cancelled first.
 ///
 /// The caller keeps what it holds meanwhile, so that its queue's prefetch becomes the back-pressure. The first
 /// failure with its causes and the recovery are logged, not each attempt; `what` reads as a sentence's subject.
+///
+/// Once stopping, an attempt is given up after [`LAST_ATTEMPT`]: it may have had its effect or not, as if the process had been
+/// killed.
 pub async fn until_done<T, E, F>(what: &str, stopping: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
 where
     E: Into<TaskError>,
@@ -26,7 +32,15 @@ where
 {
     let mut backoff = Backoff::new(FIRST, LONGEST);
     loop {
-        match attempt().await {
+        let tried = tokio::select! {
+            biased;
+            tried = attempt() => tried,
+            () = last_moment(stopping) => {
+                tracing::warn!("{what} does not end within {LAST_ATTEMPT:?} of the stop and is given up");
+                return None;
+            }
+        };
+        match tried {
             Ok(done) => {
                 if backoff.failures() > 0 {
                     tracing::info!("{what} works again after {} failures", backoff.failures());
@@ -51,6 +65,12 @@ where
     }
 }
 
+/// Returns [`LAST_ATTEMPT`] after the stop, or after the call if that comes later.
+async fn last_moment(stopping: &CancellationToken) {
+    stopping.cancelled().await;
+    tokio::time::sleep(LAST_ATTEMPT).await;
+}
+
 thread_local! {
     /// Where this thread's jitter stands; it begins at the seed that the standard library draws for its hash maps.
     static JITTER: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
@@ -72,6 +92,8 @@ pub fn random() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -87,5 +109,22 @@ mod tests {
         stopping.cancel();
         let never = until_done("the test", &stopping, || async { Err::<(), _>("away") });
         assert_eq!(never.await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_given_up_after_the_stop() {
+        let (stopping, begun) = (CancellationToken::new(), Instant::now());
+        let stop = async {
+            tokio::time::sleep(10 * LAST_ATTEMPT).await;
+            stopping.cancel();
+        };
+        let hangs = until_done("the test", &stopping, std::future::pending::<Result<(), &str>>);
+        let (given_up, ()) = tokio::join!(hangs, stop);
+        assert_eq!((given_up, begun.elapsed().as_secs()), (None, 110));
+        let slow = until_done("the test", &stopping, || async {
+            tokio::time::sleep(LAST_ATTEMPT / 2).await;
+            Ok::<_, &str>(())
+        });
+        assert_eq!(slow.await, Some(()), "an attempt that was begun after the stop has its time, too");
     }
 }

@@ -8,6 +8,7 @@ use protocol::{CustomerName, Micros};
 use crate::fault::Fault;
 use crate::ledger::{halves, whole};
 use crate::sql::{Row, Tx, values};
+use crate::totals::Last;
 
 /// Of how many customers sums are kept; some hundred bytes each.
 const MAX_CUSTOMERS: usize = 10_000;
@@ -16,11 +17,11 @@ const MAX_CUSTOMERS: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct FuelSums(Mutex<BTreeMap<CustomerName, FuelSum>>);
 
-/// The fuel of a customer's rows from a time on, as far as the row of that number.
+/// The fuel of a customer's rows from a time on, as far as that row of the customer.
 #[derive(Clone, Copy)]
 struct FuelSum {
     since: Micros,
-    last: i64,
+    last: Last,
     fuel: u128,
 }
 
@@ -35,14 +36,19 @@ impl FuelSums {
     /// The fuel of a customer's rows recorded from `since` on. Rows are numbered in the order of their commits, so all
     /// that is new has a higher number than what was summed before.
     pub(crate) async fn read(&self, tx: &mut Tx, customer: &CustomerName, since: Micros) -> Result<u128, Fault> {
-        let newest = tx.first("SELECT MAX(number) FROM ledger WHERE customer = $1", values![customer]).await?;
-        let newest = newest.as_ref().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
-        // A number that is no longer there: the database was put back to where it was before.
-        let kept = self.kept(customer).filter(|sum| sum.since == since && sum.last <= newest);
+        let newest = "SELECT number, job, unit, recorded_at FROM ledger WHERE customer = $1 ORDER BY number DESC LIMIT 1";
+        let Some(newest) = Last::read(tx.first(newest, values![customer]).await?.as_ref())? else { return Ok(0) };
+        let mut kept = self.kept(customer).filter(|sum| sum.since == since);
+        if let Some(sum) = kept
+            && sum.last != newest
+            && !sum.last.is_there(tx).await?
+        {
+            kept = None;
+        }
         let fuel = match kept {
             Some(sum) if sum.last == newest => sum.fuel,
             Some(sum) => {
-                let further = tx.first(sum_of_rows!(" AND number > $3"), values![customer, since, sum.last]).await?;
+                let further = tx.first(sum_of_rows!(" AND number > $3"), values![customer, since, sum.last.number]).await?;
                 sum.fuel.saturating_add(read_sum(further.as_ref())?)
             }
             None => read_sum(tx.first(sum_of_rows!(""), values![customer, since]).await?.as_ref())?,

@@ -3,22 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ports::store::{ClaimedJob, Cursor, DueReplica};
+use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaFacts, StoreError};
 use protocol::customer::CustomerLimits;
 use protocol::job::JobSpec;
-use protocol::{CustomerName, JobId, Micros, UnitKey};
+use protocol::{JobId, Micros, UnitKey};
 
+use crate::attempt;
 use crate::connect::SqlStore;
-use crate::facts::{OPEN_ITEMS, open_items, read_progress};
+use crate::facts::{OPEN_ITEMS, REPLICA, open_items, read_progress, read_replica};
 use crate::fault::Fault;
 use crate::sql::{Lock, Row, Tx, Value, values};
 use crate::turns::{self, Claim};
 
 /// What makes a job worth claiming at the time $1: it has something to cut, and a budget that suffices for an item more than is under
-/// way, or something to send. The budget is divided, as products of fuel may be beyond 64 bits.
+/// way, or something to send. The budget is divided, as products of fuel may be beyond 64 bits; a damaged row that divides by zero
+/// is worth nothing, and fails no other.
 pub(crate) const WORTH: &str = concat!(
     "j.state = 'running' AND j.ending IS NULL AND j.cancel_requested = 0 AND j.paused = 0 AND (j.deadline_at IS NULL OR j.deadline_at > $1)
-    AND ((j.cursor_item < j.stage_items AND (j.budget IS NULL OR (j.budget - j.fuel) / j.budget_item > ",
+    AND ((j.cursor_item < j.stage_items AND (j.budget IS NULL OR (j.budget - j.fuel) / NULLIF(j.budget_item, 0) > ",
     open_items!(),
     "))
         OR EXISTS (SELECT 1 FROM replicas r WHERE r.job = j.id AND r.state = 'due' AND r.not_before <= $1))"
@@ -33,6 +35,20 @@ const CLAIMED: &str = "SELECT j.id, j.customer, COALESCE(c.weight, 1), j.brief, 
         j.items, c.units, j.fuel";
 
 impl SqlStore {
+    /// Frees all jobs and messages that are claimed, whoever claimed them: for one who knows that nobody else is at work.
+    pub async fn free_claims(&self) -> Result<(), StoreError> {
+        attempt!("free claims", self.try_free_claims())
+    }
+
+    async fn try_free_claims(&self) -> Result<(), Fault> {
+        let mut tx = self.write().await?;
+        tx.lock(Lock::Claims).await?;
+        tx.lock(Lock::Outbox).await?;
+        tx.run("DELETE FROM leases", Vec::new()).await?;
+        tx.run("UPDATE outbox SET held_until = 0 WHERE held_until > 0", Vec::new()).await?;
+        tx.commit().await
+    }
+
     pub(crate) async fn try_claim_jobs(
         &self,
         owner: &str,
@@ -64,6 +80,7 @@ impl SqlStore {
         Ok(claimed)
     }
 
+    /// Reads jobs that were claimed. One whose row cannot be read is left out, as one whose specification cannot be read is.
     async fn read_claimed(&self, tx: &mut Tx, jobs: &[JobId], now: Micros) -> Result<Vec<ClaimedJob>, Fault> {
         if jobs.is_empty() {
             return Ok(Vec::new());
@@ -79,15 +96,21 @@ impl SqlStore {
         values.extend(jobs.iter().map(|job| Value::from(*job)));
         let rows = tx.composed(sql, values).await?;
         let sent = sent(tx).await?;
-        let read = |row: &Row| -> Result<Option<ClaimedJob>, Fault> {
-            let Some(spec) = specs.get(&row.job(0)?) else { return Ok(None) };
-            let mut job = read_claimed_job(row, Arc::clone(spec))?;
-            let sent = sent.get(&job.customer).copied().unwrap_or_default();
-            let left = u64::from(job.customer_units_left).saturating_sub(sent);
-            job.customer_units_left = u32::try_from(left).unwrap_or(u32::MAX);
-            Ok(Some(job))
-        };
-        rows.iter().filter_map(|row| read(row).transpose()).collect()
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id = row.job(0)?;
+            let Some(spec) = specs.get(&id) else { continue };
+            match read_claimed_job(row, Arc::clone(spec)) {
+                Ok(job) => {
+                    let sent = sent.get(job.customer.as_str()).copied().unwrap_or_default();
+                    let left = u64::from(job.customer_units_left).saturating_sub(sent);
+                    let customer_units_left = u32::try_from(left).unwrap_or(u32::MAX);
+                    claimed.push(ClaimedJob { customer_units_left, ..job });
+                }
+                Err(fault) => self.specs.tell(id, &fault.of("claim jobs")),
+            }
+        }
+        Ok(claimed)
     }
 
     pub(crate) async fn try_release_jobs(&self, owner: &str) -> Result<(), Fault> {
@@ -105,18 +128,14 @@ impl SqlStore {
             WHERE r.job = $1 AND r.state = 'due' AND r.not_before <= $2
             ORDER BY +r.unit, +r.replica LIMIT $3";
         let rows = tx.all(sql, values![job, now, limit]).await?;
-        let mut due = rows.iter().map(|row| read_due(job, row)).collect::<Result<Vec<_>, Fault>>()?;
-        let taken = taken_lanes(&mut tx, job, &due).await?;
-        for replica in &mut due {
-            let others = taken.get(&replica.key.unit).into_iter().flatten();
-            for other in others.filter(|other| other.replica != replica.key.replica) {
-                replica.taken.push(other.lane);
-                if other.is_computing {
-                    replica.computing.push(other.lane);
-                }
-            }
-        }
-        Ok(due)
+        let due = rows.iter().map(|row| read_due(job, row)).collect::<Result<Vec<_>, Fault>>()?;
+        let replicas = placed_replicas(&mut tx, job, &due).await?;
+        let of = |unit: u32| replicas.get(&unit).into_iter().flatten().collect::<Vec<_>>();
+        let beside = |replica: DueReplica| {
+            let others = of(replica.key.unit);
+            replica.beside(&others)
+        };
+        Ok(due.into_iter().map(beside).collect())
     }
 }
 
@@ -126,13 +145,13 @@ async fn leases(tx: &mut Tx, owner: &str) -> Result<BTreeMap<JobId, Micros>, Fau
     rows.iter().map(|row| Ok((row.job(0)?, row.time(1)?))).collect()
 }
 
-/// How many replicas of each customer are with the broker or a worker.
-async fn sent(tx: &mut Tx) -> Result<BTreeMap<CustomerName, u64>, Fault> {
+/// How many replicas of each customer are with the broker or a worker. Names are read with the jobs that are theirs.
+async fn sent(tx: &mut Tx) -> Result<BTreeMap<String, u64>, Fault> {
     // The condition on times is always true; it leads the planners to the index of the few that are sent.
     let sql = "SELECT j.customer, CAST(SUM(s.replicas) AS BIGINT)
         FROM (SELECT r.job, COUNT(*) AS replicas FROM replicas r WHERE r.state = 'sent' AND r.deadline > -1 GROUP BY r.job) AS s
         JOIN jobs j ON j.id = s.job WHERE j.state = 'running' GROUP BY j.customer";
-    tx.all(sql, Vec::new()).await?.iter().map(|row| Ok((row.parsed(0)?, row.number(1)?))).collect()
+    tx.all(sql, Vec::new()).await?.iter().map(|row| Ok((row.text(0)?, row.number(1)?))).collect()
 }
 
 /// A claimed job, of whose customer's replicas none are counted yet.
@@ -167,31 +186,26 @@ fn read_due(job: JobId, row: &Row) -> Result<DueReplica, Fault> {
         bytes: (row.number(6)?, row.number(7)?),
         taken: Vec::new(),
         computing: Vec::new(),
+        disputed: Vec::new(),
     })
 }
 
-/// A replica that has taken a lane.
-struct Taken {
-    replica: u16,
-    lane: u16,
-    is_computing: bool,
-}
-
-/// For each unit its replicas that are on their way, computing or answered, with their lanes.
-async fn taken_lanes(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTreeMap<u32, Vec<Taken>>, Fault> {
+/// For each unit its replicas that were given a lane and are on their way, computing or answered.
+async fn placed_replicas(tx: &mut Tx, job: JobId, due: &[DueReplica]) -> Result<BTreeMap<u32, Vec<ReplicaFacts>>, Fault> {
     let units: BTreeSet<u32> = due.iter().map(|replica| replica.key.unit).collect();
     let rows = tx
         .all_many(
             "WITH k (job, unit) AS (VALUES",
             units.into_iter().map(|unit| values![job, unit]).collect(),
-            ") SELECT r.unit, r.replica, r.lane, CAST(CASE WHEN r.state = 'computed' THEN 0 ELSE 1 END AS BIGINT) FROM k CROSS JOIN replicas r
-            WHERE r.job = k.job AND r.unit = k.unit AND r.lane IS NOT NULL AND r.state IN ('due', 'sent', 'computed') ORDER BY r.unit, r.replica",
+            &format!(
+                ") SELECT {REPLICA} FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit AND r.lane IS NOT NULL
+                AND (r.state IN ('due', 'sent', 'computed') OR r.output IS NOT NULL) ORDER BY r.unit, r.replica"
+            ),
         )
         .await?;
-    let mut taken: BTreeMap<u32, Vec<Taken>> = BTreeMap::new();
+    let mut replicas: BTreeMap<u32, Vec<ReplicaFacts>> = BTreeMap::new();
     for row in &rows {
-        let (replica, lane, is_computing) = (row.number(1)?, row.number(2)?, row.flag(3)?);
-        taken.entry(row.number(0)?).or_default().push(Taken { replica, lane, is_computing });
+        replicas.entry(row.number(1)?).or_default().push(read_replica(row)?);
     }
-    Ok(taken)
+    Ok(replicas)
 }

@@ -9,7 +9,7 @@ use ports::clock::SystemClock;
 use ports::store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::budget::FuelSums;
 use crate::fault::Fault;
@@ -21,6 +21,11 @@ use crate::totals::LedgerSums;
 pub(crate) const MAX_ATTEMPTS: u32 = 4;
 /// A statement of the store touches a page of rows; one that takes this long hangs on something.
 const STATEMENT_TIMEOUT: &str = "30s";
+/// A server that did not end a statement by then stands still or is gone. More than [`STATEMENT_TIMEOUT`], so that one that is
+/// only slow says so itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// A connection that was used has so long to show that it is at rest before it is closed.
+const REST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A transaction left open (its client froze) must not hold its locks for ever.
 const IDLE_TIMEOUT: &str = "60s";
 /// What connections of a grid's services call themselves in `pg_stat_activity`.
@@ -129,7 +134,7 @@ impl SqlStore {
     pub(crate) async fn write(&self) -> Result<Tx, Fault> {
         Ok(match &self.pools {
             Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(within(begin_timeout(pool), pool.begin()).await?),
         })
     }
 
@@ -137,7 +142,10 @@ impl SqlStore {
     pub(crate) async fn read(&self) -> Result<Tx, Fault> {
         Ok(match &self.pools {
             Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
+            Pools::Postgres(pool) => {
+                let begin = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+                Tx::Postgres(within(begin_timeout(pool), begin).await?)
+            }
         })
     }
 }
@@ -180,12 +188,40 @@ async fn postgres(address: PgConnectOptions, options: &StoreOptions) -> Result<P
         .application_name(if options.serves { SERVING } else { "offpeak" })
         .options([("statement_timeout", STATEMENT_TIMEOUT), ("idle_in_transaction_session_timeout", IDLE_TIMEOUT)]);
     let pool = PgPoolOptions::new().max_connections(options.max_connections.max(1)).acquire_timeout(options.patience);
+    // The pool itself would wait for as long as it takes, and keep the connection's place meanwhile.
+    let pool = pool.after_release(|connection, _use| Box::pin(async move { Ok(comes_to_rest(connection).await) }));
     // A first connection by itself: the pool would retry in silence and say only that it timed out.
     let first = tokio::time::timeout(options.patience, settings.connect()).await;
     let first = first.unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
     let probe = first.map_err(|e| unreachable(place, e))?;
     let _goodbye: Result<(), sqlx::Error> = probe.close().await;
     Ok(Pools::Postgres(pool.connect_lazy_with(settings)))
+}
+
+/// What PostgreSQL answers to a statement, or that it does not: over a connection that is lost without a word the driver would
+/// wait for ever.
+pub(crate) async fn answered<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    within(ANSWER_TIMEOUT, statement).await
+}
+
+async fn within<T>(limit: Duration, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limit, statement).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            let silence = format!("the database did not answer within {limit:?}");
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silence).into())
+        }
+    }
+}
+
+/// A transaction waits for a connection first, which has a bound of its own.
+fn begin_timeout(pool: &sqlx::PgPool) -> Duration {
+    pool.options().get_acquire_timeout().saturating_add(ANSWER_TIMEOUT)
+}
+
+/// Whether a connection that was used, and perhaps left in the middle of a statement, is soon at rest.
+async fn comes_to_rest(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(REST_TIMEOUT, connection.ping()).await, Ok(Ok(())))
 }
 
 /// An error at the first connection names the place, never the password.
@@ -197,4 +233,17 @@ fn unreachable(place: String, error: sqlx::Error) -> StoreError {
         source: sqlx::Error,
     }
     StoreError::Unavailable { operation: "connect", source: Box::new(Unreachable { place, source: error }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_never_answers_is_away() {
+        let silence = answered(std::future::pending::<Result<(), sqlx::Error>>()).await.unwrap_err();
+        let error = Fault::Sql(silence).of("settle");
+        let StoreError::Unavailable { source, .. } = &error else { panic!("{error:?}") };
+        assert!(source.to_string().ends_with("the database did not answer within 45s"), "{source}");
+    }
 }

@@ -54,7 +54,10 @@ impl SqlStore {
         let cut = step.cursors.iter().map(|(job, _, _)| *job).chain(step.cuts.iter().map(|unit| unit.key.job));
         let jobs: BTreeSet<JobId> = cut.chain(step.assignments.iter().map(|a| a.key.job)).collect();
         let stored = stored_cursors(&mut tx, &jobs).await?;
-        let moved = |(job, unit, cursor): &(JobId, u32, Cursor)| stored.get(job) != Some(&(*unit, cursor.stage));
+        let moved = |(job, unit, cursor): &(JobId, u32, Cursor)| {
+            let item = step.cut_from(*job).unwrap_or(cursor.item);
+            stored.get(job) != Some(&(*unit, cursor.stage, item))
+        };
         if step.cursors.iter().any(moved) {
             return Ok(false);
         }
@@ -87,9 +90,15 @@ impl SqlStore {
         let overdue = if everything { Micros(i64::MAX) } else { now };
         let sql = "SELECT r.job, r.unit, r.replica FROM jobs j JOIN replicas r ON r.job = j.id
             WHERE j.state = 'running' AND r.state = 'sent' AND r.deadline < $1 LIMIT $2";
-        let keys: Vec<_> = tx.all(sql, values![overdue, limit]).await?;
-        let keys = keys.iter().map(|row| Ok((row.job(0)?, row.number(1)?, row.number(2)?)));
-        let keys = keys.collect::<Result<Vec<(JobId, u32, u16)>, Fault>>()?;
+        let mut keys: Vec<(JobId, u32, u16)> = Vec::new();
+        for row in tx.all(sql, values![overdue, limit]).await? {
+            let job = row.job(0)?;
+            match (row.number(1), row.number(2)) {
+                (Ok(unit), Ok(replica)) => keys.push((job, unit, replica)),
+                // It stays as it is until it is mended, and keeps no other from being found.
+                (Err(fault), _) | (_, Err(fault)) => self.specs.tell(job, &fault.of("expire replicas")),
+            }
+        }
         if keys.is_empty() {
             return Ok(0);
         }
@@ -103,12 +112,12 @@ impl SqlStore {
     }
 }
 
-/// The number of the next unit and the stage of each of these jobs that runs, locked.
-async fn stored_cursors(tx: &mut Tx, jobs: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, (u32, u8)>, Fault> {
+/// The number of the next unit, the stage and its next item of each of these jobs that runs, locked.
+async fn stored_cursors(tx: &mut Tx, jobs: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, (u32, u8, u64)>, Fault> {
     let mut stored = BTreeMap::new();
-    for row in &locked(tx, "SELECT id, next_unit, stage, state, ending FROM jobs", jobs).await? {
-        if row.text(3)? == "running" && row.opt_text(4)?.is_none() {
-            stored.insert(row.job(0)?, (row.number(1)?, row.number(2)?));
+    for row in &locked(tx, "SELECT id, next_unit, stage, cursor_item, state, ending FROM jobs", jobs).await? {
+        if row.text(4)? == "running" && row.opt_text(5)?.is_none() {
+            stored.insert(row.job(0)?, (row.number(1)?, row.number(2)?, row.number(3)?));
         }
     }
     Ok(stored)
@@ -180,7 +189,7 @@ async fn lose(tx: &mut Tx, keys: &[(JobId, u32, u16)], reason: &str) -> Result<V
     keys.collect()
 }
 
-/// A further replica of the unit of each of these, where it is open.
+/// A further replica of the unit of each of these, where it is open. Numbers that no replica has are of damaged rows.
 async fn further_replicas(tx: &mut Tx, lost: &[ReplicaKey]) -> Result<Vec<ReplicaKey>, Fault> {
     let mut counts: BTreeMap<UnitKey, u16> = BTreeMap::new();
     for key in lost {
@@ -191,7 +200,7 @@ async fn further_replicas(tx: &mut Tx, lost: &[ReplicaKey]) -> Result<Vec<Replic
             "WITH k (job, unit) AS (VALUES",
             counts.keys().map(|key| values![key.job, key.unit]).collect(),
             ") SELECT u.job, u.unit,
-                (SELECT MAX(r.replica) FROM replicas r WHERE r.job = u.job AND r.unit = u.unit)
+                (SELECT MAX(r.replica) FROM replicas r WHERE r.job = u.job AND r.unit = u.unit AND r.replica <= 65535)
             FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit AND u.state = 'open'",
         )
         .await?;

@@ -139,15 +139,14 @@ pub(crate) async fn units(tx: &mut Tx, keys: &[ReplicaKey]) -> Result<Units, Fau
     let with = "WITH k (job, unit) AS (VALUES";
     let select_units = ") SELECT u.job, u.unit, u.stage, u.first_item, u.end_item, u.byte_from, u.byte_to, u.state
         FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit";
-    let select_replicas = ") SELECT r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output, r.input_bytes,
-            r.not_before
-        FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit";
+    let select_replicas =
+        format!(") SELECT {REPLICA}, r.not_before FROM k CROSS JOIN replicas r WHERE r.job = k.job AND r.unit = k.unit");
     let (mut units, mut due) = (BTreeMap::new(), Vec::new());
     for row in &tx.all_many(with, rows.clone(), select_units).await? {
         let unit = read_unit(row)?;
         units.insert(unit.key, unit);
     }
-    for row in &tx.all_many(with, rows, select_replicas).await? {
+    for row in &tx.all_many(with, rows, &select_replicas).await? {
         let key = UnitKey { job: row.job(0)?, unit: row.number(1)? };
         if let Some(unit) = units.get_mut(&key) {
             let replica = read_replica(row)?;
@@ -177,7 +176,11 @@ fn read_unit(row: &Row) -> Result<UnitFacts, Fault> {
     })
 }
 
-fn read_replica(row: &Row) -> Result<ReplicaFacts, Fault> {
+/// The columns of a replica, as they are read.
+pub(crate) const REPLICA: &str = "r.job, r.unit, r.replica, r.lane, r.state, r.host, r.meter, r.fuel, r.output, r.input_bytes";
+
+/// Reads a replica from its columns.
+pub(crate) fn read_replica(row: &Row) -> Result<ReplicaFacts, Fault> {
     let meter: Option<MeterId> = row.opt_parsed(6)?;
     let fuel: Option<Fuel> = if row.opt_int(7)?.is_some() { Some(row.fuel(7)?) } else { None };
     let input_bytes = row.opt_number(9)?.unwrap_or_default();

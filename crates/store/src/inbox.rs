@@ -78,7 +78,14 @@ impl SqlStore {
         let mut tx = self.write().await?;
         let sql = "DELETE FROM handled WHERE (customer, message_id, act) IN (
             SELECT customer, message_id, act FROM handled WHERE handled_at < $1 ORDER BY handled_at LIMIT $2)";
-        let forgotten = tx.run(sql, values![before, limit]).await?;
+        let mut forgotten = tx.run(sql, values![before, limit]).await?;
+        if forgotten == 0 {
+            // A service of the version before drops an upload without those that sent its parts.
+            let sql = "DELETE FROM part_messages WHERE (upload, start, message) IN (
+                SELECT upload, start, message FROM part_messages p
+                WHERE NOT EXISTS (SELECT 1 FROM uploads u WHERE u.number = p.upload) LIMIT $1)";
+            forgotten = tx.run(sql, values![limit]).await?;
+        }
         tx.commit().await?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }

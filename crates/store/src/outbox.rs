@@ -1,6 +1,6 @@
 //! The outbox: messages to customers in the order they were written, claimed for sending and forgotten when sent.
 
-use ports::store::{Outbox, OutboxMessage, Unsent};
+use ports::store::{Outbox, OutboxKey, OutboxMessage, Unsent};
 use protocol::parts::MAX_WAITING_MESSAGES;
 use protocol::{CustomerName, Micros};
 
@@ -82,14 +82,16 @@ impl SqlStore {
         Ok(tx.first("SELECT number FROM outbox ORDER BY number LIMIT 1", Vec::new()).await?.is_some())
     }
 
-    pub(crate) async fn try_settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), Fault> {
+    pub(crate) async fn try_settle_outbox(&self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) -> Result<(), Fault> {
         let mut tx = self.write().await?;
         tx.lock(Lock::Outbox).await?;
-        let sent = sent.iter().map(|number| values![*number]).collect();
-        tx.run_many("DELETE FROM outbox WHERE number IN (VALUES", sent, ")").await?;
-        let refused = refused.iter().map(|number| values![*number, again]).collect();
-        let hold = ") UPDATE outbox SET held_until = k.again FROM k WHERE outbox.number = k.number";
-        tx.run_many("WITH k (number, again) AS (VALUES", refused, hold).await?;
+        let sent = sent.iter().map(|(number, id)| values![*number, id.as_str()]).collect();
+        let forget = ") DELETE FROM outbox WHERE number IN (
+            SELECT o.number FROM k CROSS JOIN outbox o WHERE o.number = k.number AND o.id = k.id)";
+        tx.run_many("WITH k (number, id) AS (VALUES", sent, forget).await?;
+        let refused = refused.iter().map(|(number, id)| values![*number, id.as_str(), again]).collect();
+        let hold = ") UPDATE outbox SET held_until = k.again FROM k WHERE outbox.number = k.number AND outbox.id = k.id";
+        tx.run_many("WITH k (number, id, again) AS (VALUES", refused, hold).await?;
         tx.commit().await
     }
 }

@@ -1,7 +1,7 @@
 //! Settling: the port's methods, and the transaction that reads, lets decide, and writes.
 
 use async_trait::async_trait;
-use ports::store::{Assemble, Outbox, Settle, SettlementStore, SettlementView, StoreError};
+use ports::store::{Assemble, Outbox, OutboxKey, Settle, SettlementStore, SettlementView, StoreError};
 use protocol::{JobId, Micros, ReplicaKey};
 
 use crate::connect::SqlStore;
@@ -34,7 +34,7 @@ impl SettlementStore for SqlStore {
         attempt!("expire results", self.try_expire_results(ended_before, now, limit))
     }
 
-    async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
+    async fn settle_outbox(&self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) -> Result<(), StoreError> {
         attempt!("settle outbox", self.try_settle_outbox(sent, refused, again))
     }
 }

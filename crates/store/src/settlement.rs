@@ -68,34 +68,36 @@ impl<'a> Writer<'a> {
         (unit.state == UnitState::Open && !self.ended.contains(&key)).then_some(unit)
     }
 
-    /// Notes a replica's end, once; one that was computed may still lose the vote.
+    /// Notes a replica's end, once; one that was computed may still lose the vote, and a first result of an open unit counts after it
+    /// was given back or had failed, too.
     fn end_replica(&mut self, end: ReplicaEnd) {
-        let stored = self.units.get(&end.key.unit_key()).and_then(|unit| {
-            let replica = unit.replicas.iter().find(|replica| replica.replica == end.key.replica)?;
-            Some(replica.state)
-        });
-        let Some(stored) = stored else { return };
-        let noted = self.replicas.get(&end.key).map(|end| end.state);
-        match noted.unwrap_or(stored) {
-            ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost => {
-                if let Some(tally) = self.tallies.get_mut(&end.key.job) {
-                    let usage = &mut tally.sums.usage;
-                    usage.compute_us = usage.compute_us.saturating_add(end.compute_us);
-                    tally.last_reason = end.reason.clone().or(tally.last_reason.take());
-                }
-                self.replicas.insert(end.key, end);
+        let unit = self.units.get(&end.key.unit_key());
+        let Some(stored) = unit.and_then(|unit| unit.replicas.iter().find(|r| r.replica == end.key.replica)) else { return };
+        let noted = self.replicas.remove(&end.key);
+        let state = noted.as_ref().map_or(stored.state, |noted| noted.state);
+        let answered = stored.vote.is_some() || noted.as_ref().is_some_and(|noted| noted.vote.is_some());
+        let awaited = matches!(state, ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost);
+        let tally = self.tallies.get_mut(&end.key.job);
+        let late = end.vote.is_some() && !answered && unit.is_some_and(|unit| unit.state == UnitState::Open);
+        let kept = if awaited || late {
+            let before = noted.map_or(0, |noted| noted.compute_us);
+            if let Some(tally) = tally {
+                let usage = &mut tally.sums.usage;
+                usage.compute_us = usage.compute_us.saturating_add(end.compute_us);
+                tally.last_reason = end.reason.clone().or(tally.last_reason.take());
             }
-            ReplicaState::Computed if matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) => {
-                if let Some(tally) = self.tallies.get_mut(&end.key.job) {
-                    tally.last_reason = end.reason.clone().or(tally.last_reason.take());
-                }
-                // Its host, vote and computing time stay as they were recorded.
-                let noted = self.replicas.remove(&end.key);
-                let kept = noted.unwrap_or(ReplicaEnd { host: None, vote: None, compute_us: 0, ..end.clone() });
-                self.replicas.insert(end.key, ReplicaEnd { state: end.state, reason: end.reason, ..kept });
+            Some(ReplicaEnd { compute_us: end.compute_us.saturating_add(before), ..end })
+        } else if state == ReplicaState::Computed && matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) {
+            if let Some(tally) = tally {
+                tally.last_reason = end.reason.clone().or(tally.last_reason.take());
             }
-            ReplicaState::Computed | ReplicaState::Failed | ReplicaState::Interrupted => {}
-        }
+            // Its host, vote and computing time stay as they were recorded.
+            let kept = noted.unwrap_or(ReplicaEnd { host: None, vote: None, compute_us: 0, ..end.clone() });
+            Some(ReplicaEnd { state: end.state, reason: end.reason, ..kept })
+        } else {
+            noted
+        };
+        self.replicas.extend(kept.map(|kept| (kept.key, kept)));
     }
 
     /// Notes a unit's end, if it is open.

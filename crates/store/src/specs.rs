@@ -26,7 +26,7 @@ const MAX_WHOLE: usize = MAX_CLAIMED + (64 << 20);
 const MAX_HEADS: usize = 16_384;
 /// Stored bytes that are read at one time for their heads, a specification at least.
 const MAX_READ: usize = 16 << 20;
-/// Jobs whose specification cannot be read that are remembered, so that each is told of once.
+/// Jobs of which something cannot be read that are remembered, so that each is told of once.
 const MAX_TOLD: usize = 1_000;
 
 /// What is kept.
@@ -127,14 +127,14 @@ impl Specs {
         }
     }
 
-    /// Says once of a job that its specification cannot be read.
-    fn tell(&self, job: JobId, why: &dyn Display) {
+    /// Says once of a job that its specification, or another row of it, cannot be read.
+    pub(crate) fn tell(&self, job: JobId, why: &dyn Display) {
         let mut kept = self.kept();
         if kept.told.len() >= MAX_TOLD {
             kept.told.clear();
         }
         if kept.told.insert(job) {
-            tracing::error!(job = %job, "job {job} waits until it is mended, for its specification cannot be read: {why}");
+            tracing::error!(job = %job, "job {job} waits until it is mended, for what is stored of it cannot be read: {why}");
         }
     }
 }

@@ -26,8 +26,8 @@ struct Kept {
 
 /// A row of the ledger, told from one that came to have its number after the database was put back to where it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Last {
-    number: i64,
+pub(crate) struct Last {
+    pub(crate) number: i64,
     unit: UnitKey,
     recorded_at: Micros,
 }
@@ -37,14 +37,13 @@ impl LedgerSums {
     /// was summed before.
     pub(crate) async fn read(&self, tx: &mut Tx) -> Result<Vec<CustomerTotals>, Fault> {
         let mut all = self.kept();
-        if let Some(last) = all.last {
-            let sql = "SELECT number, job, unit, recorded_at FROM ledger WHERE number = $1";
-            if read_last(tx.first(sql, values![last.number]).await?.as_ref())? != Some(last) {
-                all = Kept::default();
-            }
+        if let Some(last) = all.last
+            && !last.is_there(tx).await?
+        {
+            all = Kept::default();
         }
         let newest = "SELECT number, job, unit, recorded_at FROM ledger ORDER BY number DESC LIMIT 1";
-        let newest = read_last(tx.first(newest, Vec::new()).await?.as_ref())?;
+        let newest = Last::read(tx.first(newest, Vec::new()).await?.as_ref())?;
         if newest != all.last {
             let after = all.last.map_or(0, |last| last.number);
             for further in ledger::totals(tx, &UsageFilter::default(), after).await? {
@@ -79,10 +78,19 @@ impl Kept {
     }
 }
 
-fn read_last(row: Option<&Row>) -> Result<Option<Last>, Fault> {
-    let Some(row) = row else { return Ok(None) };
-    let unit = UnitKey { job: row.job(1)?, unit: row.number(2)? };
-    Ok(Some(Last { number: row.int(0)?, unit, recorded_at: row.time(3)? }))
+impl Last {
+    /// Reads a row of these columns: number, job, unit, and when it was recorded.
+    pub(crate) fn read(row: Option<&Row>) -> Result<Option<Self>, Fault> {
+        let Some(row) = row else { return Ok(None) };
+        let unit = UnitKey { job: row.job(1)?, unit: row.number(2)? };
+        Ok(Some(Self { number: row.int(0)?, unit, recorded_at: row.time(3)? }))
+    }
+
+    /// Whether it is there still, and with it all rows before it.
+    pub(crate) async fn is_there(&self, tx: &mut Tx) -> Result<bool, Fault> {
+        let sql = "SELECT number, job, unit, recorded_at FROM ledger WHERE number = $1";
+        Ok(Self::read(tx.first(sql, values![self.number]).await?.as_ref())? == Some(*self))
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which jobs a producer may claim: of each customer the most urgent, customers taking turns.
 
 use ports::store::{in_turn, take_turns};
-use protocol::{CustomerName, JobId, Micros};
+use protocol::{JobId, Micros};
 
 use crate::claim::WORTH;
 use crate::fault::Fault;
@@ -45,19 +45,20 @@ pub(crate) fn turn(now: Micros, until: Micros) -> usize {
     usize::try_from(now.0 / lease_us).unwrap_or(0)
 }
 
-/// Customers with running jobs, in the order of their names. Steps from name to name through the index.
-async fn customers(tx: &mut Tx) -> Result<Vec<CustomerName>, Fault> {
+/// Customers with running jobs, in the order of their names, which are read with their jobs. Steps from name to name through the
+/// index.
+async fn customers(tx: &mut Tx) -> Result<Vec<String>, Fault> {
     let sql = "WITH RECURSIVE names (name) AS (
             SELECT (SELECT MIN(customer) FROM jobs WHERE state = 'running')
             UNION ALL
             SELECT (SELECT MIN(j.customer) FROM jobs j WHERE j.state = 'running' AND j.customer > n.name)
             FROM names n WHERE n.name IS NOT NULL)
         SELECT name FROM names WHERE name IS NOT NULL LIMIT $1";
-    tx.all(sql, values![MAX_CUSTOMERS]).await?.iter().map(|row| row.parsed(0)).collect()
+    tx.all(sql, values![MAX_CUSTOMERS]).await?.iter().map(|row| row.text(0)).collect()
 }
 
 /// Of each of these customers the most urgent jobs, as many as may come to be chosen if `wanted` are in all.
-async fn most_urgent(tx: &mut Tx, claim: Claim<'_>, customers: &[CustomerName], wanted: usize) -> Result<Vec<Vec<JobId>>, Fault> {
+async fn most_urgent(tx: &mut Tx, claim: Claim<'_>, customers: &[String], wanted: usize) -> Result<Vec<Vec<JobId>>, Fault> {
     let mut found: Vec<Vec<JobId>> = vec![Vec::new(); customers.len()];
     // Those that may have more than was read of them; all, before anything is read.
     let mut open: Vec<usize> = (0..customers.len()).collect();
@@ -65,7 +66,7 @@ async fn most_urgent(tx: &mut Tx, claim: Claim<'_>, customers: &[CustomerName], 
     let mut each = enough(open.len(), wanted.div_ceil(customers.len().max(1)));
     // The number at least doubles, so that it has reached `wanted` after few rounds.
     while !open.is_empty() {
-        let names: Vec<&CustomerName> = open.iter().filter_map(|n| customers.get(*n)).collect();
+        let names: Vec<&str> = open.iter().filter_map(|n| customers.get(*n)).map(String::as_str).collect();
         let jobs = first_of_each(tx, claim, &names, each).await?;
         for (n, jobs) in open.iter().zip(jobs) {
             if let Some(place) = found.get_mut(*n) {
@@ -82,7 +83,7 @@ async fn most_urgent(tx: &mut Tx, claim: Claim<'_>, customers: &[CustomerName], 
 }
 
 /// The first jobs of each of these customers that are worth claiming, `each` of them at most.
-async fn first_of_each(tx: &mut Tx, claim: Claim<'_>, names: &[&CustomerName], each: usize) -> Result<Vec<Vec<JobId>>, Fault> {
+async fn first_of_each(tx: &mut Tx, claim: Claim<'_>, names: &[&str], each: usize) -> Result<Vec<Vec<JobId>>, Fault> {
     let jobs = |customer: &str| {
         format!(
             "SELECT j.id, j.priority FROM jobs j WHERE j.customer = {customer} AND {WORTH}

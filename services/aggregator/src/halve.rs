@@ -3,6 +3,7 @@
 use ports::store::{StoreError, UnitFacts};
 use protocol::Digest;
 use protocol::blob::PART_BYTES;
+use protocol::job::JobState;
 use service::CancellationToken;
 use service::patience::until_done;
 
@@ -33,6 +34,12 @@ async fn line_start(aggregator: &Aggregator, unit: &UnitFacts, blob: Digest, mid
     while at < end && lines > 0 {
         let part = aggregator.store.read_blob(blob, at, PART_BYTES).await?;
         if part.is_empty() {
+            // A job that has ended needs its input no more, and nothing comes of this unit.
+            let job = aggregator.store.job(unit.key.job).await?;
+            if job.is_some_and(|job| job.state == JobState::Running) {
+                let detail = format!("blob {blob} ends after {at} bytes, and unit {} after {end} of it", unit.key);
+                return Err(StoreError::Corrupt { operation: "read where a line begins", detail });
+            }
             break;
         }
         for byte in part {

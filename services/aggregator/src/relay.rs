@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::broker::{BrokerError, Confirm, Outgoing, Properties};
-use ports::store::{Outbox, StoreError};
+use ports::store::{Outbox, OutboxKey, StoreError};
 use protocol::address::CUSTOMER_EXCHANGE;
 use protocol::query::ResultsFetched;
 use protocol::reply::Completed;
@@ -55,13 +55,13 @@ struct Queues {
     refusing: BTreeSet<CustomerName>,
 }
 
-/// What became of a batch, by number.
+/// What became of a batch.
 #[derive(Default)]
 struct Ends {
-    sent: Vec<i64>,
-    refused: Vec<i64>,
+    sent: Vec<OutboxKey>,
+    refused: Vec<OutboxKey>,
     /// Not offered.
-    kept: Vec<i64>,
+    kept: Vec<OutboxKey>,
 }
 
 /// What waits for each customer, in the portions in which it is offered: one when all before it was taken.
@@ -116,7 +116,7 @@ async fn relay(aggregator: &Aggregator, queues: &mut Queues) -> Result<usize, Re
         Ok(ends) => ends,
         Err(error) => {
             // Given back at once, not when the claim ends: what comes after it must not overtake it.
-            let all: Vec<i64> = batch.iter().map(|outbox| outbox.sequence).collect();
+            let all: Vec<OutboxKey> = batch.iter().map(Outbox::key).collect();
             aggregator.store.settle_outbox(&[], &all, aggregator.clock.now()).await?;
             return Err(error.into());
         }
@@ -197,7 +197,7 @@ async fn declare(
             Err(error @ BrokerError::Refused { .. }) => {
                 tracing::warn!(customer = %customer, "replies wait for {customer}: {error}");
                 let unfit = waiting.remove(customer).into_iter().flatten().flatten();
-                ends.refused.extend(unfit.map(|outbox| outbox.sequence));
+                ends.refused.extend(unfit.map(Outbox::key));
             }
             Err(error @ (BrokerError::Unreachable { .. } | BrokerError::Closed)) => return Err(error),
         }
@@ -259,7 +259,7 @@ fn concludes(outbox: &Outbox) -> bool {
 
 impl Ends {
     fn keep<'a>(&mut self, messages: impl IntoIterator<Item = &'a Outbox>) {
-        self.kept.extend(messages.into_iter().map(|outbox| outbox.sequence));
+        self.kept.extend(messages.into_iter().map(Outbox::key));
     }
 }
 
@@ -267,14 +267,14 @@ impl Queues {
     /// Notes what the broker said of a message; whether it has it.
     fn count(&mut self, outbox: &Outbox, confirm: Confirm, ends: &mut Ends) -> bool {
         match confirm {
-            Confirm::Stored => ends.sent.push(outbox.sequence),
+            Confirm::Stored => ends.sent.push(outbox.key()),
             Confirm::Refused | Confirm::Unknown => {
                 self.refusing.insert(outbox.message.customer.clone());
-                ends.refused.push(outbox.sequence);
+                ends.refused.push(outbox.key());
             }
             Confirm::Unroutable => {
                 self.declared.remove(&outbox.message.customer);
-                ends.refused.push(outbox.sequence);
+                ends.refused.push(outbox.key());
             }
         }
         confirm == Confirm::Stored

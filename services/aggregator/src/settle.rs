@@ -9,7 +9,7 @@ mod write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use ports::broker::{Delivery, Tag, Verdict};
+use ports::broker::{Delivery, Properties, Tag, Verdict};
 use ports::dead::{self, Death};
 use protocol::address::{DEAD_WORK_QUEUE, Origin};
 use protocol::outcome::{Outcome, bounded_reason};
@@ -51,12 +51,13 @@ impl Source {
     }
 
     fn read(&self, delivery: &Delivery) -> Result<Arrived, CodecError> {
-        let format = Format::from_content_type(delivery.properties.content_type.as_deref());
+        let Properties { kind, content_type, message_id, .. } = &delivery.properties;
+        let format = Format::from_content_type(content_type.as_deref());
         match self {
-            Self::Outcomes(_) => Ok(Arrived::new(Outcome::from_bytes(&delivery.body, format?)?)),
+            Self::Outcomes(_) => Ok(Arrived::new(Outcome::from_typed(kind, &delivery.body, format?)?)),
             Self::DeadWork => {
-                let work = format.and_then(|format| Work::from_bytes(&delivery.body, format));
-                match (work, dead::replica(Origin::Work, &delivery.properties.message_id)) {
+                let work = format.and_then(|format| Work::from_typed(kind, &delivery.body, format));
+                match (work, dead::replica(Origin::Work, message_id)) {
                     (Ok(work), _) => Ok(Arrived::dead(work.replica, Some(work.slice), nobody(), cause(delivery))),
                     // A unit's message has the replica for its id, so a body that cannot be read does not matter.
                     (Err(_unreadable), Some(replica)) => Ok(Arrived::dead(replica, None, nobody(), cause(delivery))),
@@ -66,12 +67,21 @@ impl Source {
         }
     }
 
+    /// Whether a message is a copy of one that is parked: only what comes through the exchange of dead letters is.
+    fn is_parked(&self, delivery: &Delivery) -> bool {
+        match self {
+            Self::Outcomes(_) => false,
+            Self::DeadWork => delivery.routing_key == Origin::Work.key(),
+        }
+    }
+
     /// Says what becomes of a message that cannot be read.
     fn unreadable(&self, delivery: &Delivery, error: &CodecError) {
         let id = &delivery.properties.message_id;
-        match self {
-            Self::Outcomes(_) => tracing::warn!(message = id, "an outcome is parked as a dead letter: {error}"),
-            Self::DeadWork => tracing::warn!(message = id, "a dead letter names no unit, it stays parked: {error}"),
+        if self.is_parked(delivery) {
+            tracing::warn!(message = id, "a dead letter names no unit, it stays parked: {error}");
+        } else {
+            tracing::warn!(message = id, "a message of {} is parked as a dead letter: {error}", self.queue());
         }
     }
 }
@@ -209,23 +219,23 @@ impl Settler {
         format!("the outcome of {key} cannot be settled: {error}")
     }
 
-    /// Parks messages that can have no effect, all at the same time: a broker that takes none is waited for once. Dead work is
-    /// parked already.
+    /// Parks messages that can have no effect, all at the same time: a broker that takes none is waited for once. What is parked
+    /// already is done with.
     async fn park(&self, useless: Vec<Useless>) -> Vec<(Tag, Verdict)> {
-        let Source::Outcomes(queue) = &self.source else {
-            return useless.into_iter().map(|(message, _)| (message.tag, Verdict::Ack)).collect();
-        };
+        let (parked, useless): (Vec<_>, Vec<_>) = useless.into_iter().partition(|(message, _)| self.source.is_parked(message));
         let mut parking = JoinSet::new();
         for (message, cause) in useless {
-            let (broker, queue, at) = (Arc::clone(&self.aggregator.broker), queue.clone(), self.aggregator.clock.now());
+            let (broker, at) = (Arc::clone(&self.aggregator.broker), self.aggregator.clock.now());
+            let queue = self.source.queue().to_owned();
             parking.spawn(async move {
                 let death = Death { origin: Origin::Outcomes, queue: &queue, cause: &cause, at };
                 (message.tag, dead::park(broker.as_ref(), message, death).await)
             });
         }
-        let verdicts = parking.join_all().await;
+        let mut verdicts = parking.join_all().await;
         let letters = self.aggregator.metrics.dead_letters.with_label_values(&[Origin::Outcomes.key()]);
         verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Ack).for_each(|_| letters.inc());
+        verdicts.extend(parked.into_iter().map(|(message, _)| (message.tag, Verdict::Ack)));
         verdicts
     }
 }

@@ -8,16 +8,19 @@ use ports::broker::{Delivery, Properties};
 use protocol::job::CancelJob;
 use protocol::problem::{Code, Problem};
 use protocol::query::PauseJob;
-use protocol::{CustomerName, Message};
-use service::CancellationToken;
-use service::patience::until_done;
+use protocol::{CustomerName, Digest, Message};
+use service::{CancellationToken, Seen};
 
 use crate::Producer;
 use crate::asked::{Answer, Arrival, Asked};
-use crate::identity::{Identity, identify};
+use crate::damage::{Damage, until_told};
+use crate::identity::{Identity, drop_unvouched, identify};
 use crate::metrics::{ANSWERED, DROPPED, REFUSED};
-use crate::performing::{begin, perform};
+use crate::performing::{End, begin, perform};
 use crate::room::Room;
+
+/// What is refused so is kept as a dead letter as well: a later version of the grid may read it.
+const DEAD: [Code; 2] = [Code::Undecodable, Code::UnknownType];
 
 /// What became of a message.
 pub(crate) enum Handled {
@@ -39,10 +42,23 @@ impl Handled {
     fn dead(cause: impl Into<String>) -> Self {
         Self::Dead { cause: cause.into(), told: false }
     }
+
+    /// It meets damage. Its customer is told nothing: once the rows are mended and it is sent again, it is answered as any other.
+    fn damaged(Damage(error): &Damage) -> Self {
+        Self::dead(format!("it cannot be done until the database is mended: {error}"))
+    }
 }
 
-/// Does what a message asks, and answers.
-pub(crate) async fn handle(producer: &Producer, delivery: &mut Delivery, room: &Room, stopping: &CancellationToken) -> Handled {
+/// Does what a message asks, and answers. A dead one that could not be parked comes again, and is not told again where it is
+/// among `told_dead`.
+pub(crate) async fn handle(
+    producer: &Producer,
+    delivery: &mut Delivery,
+    room: &Room,
+    told_dead: &Seen<Digest>,
+    stopping: &CancellationToken,
+) -> Handled {
+    drop_unvouched(&producer.settings, &mut delivery.properties);
     if has_nul(&delivery.properties) {
         return Handled::dead("a property holds a NUL byte, which no database keeps in a text");
     }
@@ -55,7 +71,11 @@ pub(crate) async fn handle(producer: &Producer, delivery: &mut Delivery, room: &
     }
     let properties = &delivery.properties;
     let look = || producer.standings.of(producer, &customer);
-    let Some(standing) = until_done("reading a customer's limits", stopping, look).await else { return Handled::Again };
+    let standing = match until_told(producer, "reading a customer's limits", stopping, look).await {
+        Some(Ok(standing)) => standing,
+        Some(Err(damage)) => return Handled::damaged(&damage),
+        None => return Handled::Again,
+    };
     let arrival = Arrival { at: producer.clock.now(), tag: delivery.tag };
     let asked = Asked::new(customer, properties, standing, arrival);
     let kind = properties.kind.as_str();
@@ -73,21 +93,34 @@ pub(crate) async fn handle(producer: &Producer, delivery: &mut Delivery, room: &
     };
     let told = match begun {
         Ok(begun) => match perform(producer, &asked, begun, (delivery, room), stopping).await {
-            Some(Ok(answer)) => {
+            Ok(answer) => {
                 producer.metrics.request(kind, ANSWERED);
                 Told { answer, dead: None }
             }
-            Some(Err(problem)) => Told::refused(producer, &asked, kind, *problem),
-            None => return Handled::Again,
+            Err(End::Refused(problem)) => Told::refused(producer, &asked, kind, *problem),
+            Err(End::Damaged(damage)) => return Handled::damaged(&damage),
+            Err(End::Stopping) => return Handled::Again,
         },
         Err(problem) => Told::refused(producer, &asked, kind, *problem),
     };
     let tells = !deaf && !told.answer.is_empty();
-    let write = || producer.store.reply_all(told.answer.clone());
-    if tells && until_done("answering a customer", stopping, write).await.is_none() {
-        return Handled::Again;
+    let known = told.dead.is_some() && !told_dead.is_new(sameness(delivery)) && delivery.redelivered;
+    if tells && !known {
+        let write = || producer.store.reply_all(told.answer.clone());
+        match until_told(producer, "answering a customer", stopping, write).await {
+            Some(Ok(())) => {}
+            Some(Err(damage)) => return Handled::damaged(&damage),
+            None => return Handled::Again,
+        }
     }
     told.dead.map_or(Handled::Done, |cause| Handled::Dead { cause, told: tells })
+}
+
+/// By which a message is known when it is delivered again.
+fn sameness(delivery: &Delivery) -> Digest {
+    let Properties { message_id, correlation_id, kind, .. } = &delivery.properties;
+    let whole = (&delivery.routing_key, message_id, correlation_id, kind, Digest::of(&delivery.body));
+    Digest::of(format!("{whole:?}").as_bytes())
 }
 
 /// Whether any property that is kept, with a job or with an answer, has a NUL byte.
@@ -109,7 +142,7 @@ impl Told {
         tracing::info!(customer = %customer, traceparent, "message {id:?} of {customer} is refused: {problem}");
         producer.metrics.request(kind, REFUSED);
         producer.metrics.submissions_refused.with_label_values(&[problem.code.as_str()]).inc();
-        let dead = (problem.code == Code::Undecodable.about().code).then(|| problem.detail.clone());
+        let dead = DEAD.iter().any(|code| problem.code == code.about().code).then(|| problem.detail.clone());
         match asked.refused(kind, problem) {
             Ok(answer) => Self { answer: vec![answer], dead },
             Err(error) => {

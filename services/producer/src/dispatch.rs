@@ -3,6 +3,8 @@
 //! First run, retry and restart are one path: what the store says is due is sent, and only what the broker has
 //! confirmed is marked as sent.
 
+mod rest;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,15 +20,16 @@ use rules::invariants::{self, Invariant};
 use rules::lanes::{self, Lanes, Stock};
 use rules::{retry, sizing};
 use service::CancellationToken;
-use service::patience::until_done;
+use service::patience::{LAST_ATTEMPT, until_done};
 use service::scope::TaskError;
 use tokio::sync::Notify;
 
 use crate::Producer;
 use crate::expiry::Expiry;
-use crate::lot::{Lot, Runner};
+use crate::lot::{Lot, MAX_WAITING, Runner};
 use crate::pool;
 use crate::trouble::{DispatchError, Troubled};
+use rest::Rest;
 
 /// Jobs claimed at once; the oldest first, so that the rest follows.
 const MAX_JOBS: u32 = 256;
@@ -56,8 +59,10 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
             None => break,
         }
     }
-    if let Err(error) = producer.store.release_jobs(&producer.name).await {
-        tracing::info!("leases were not given back and run out by themselves: {}", service::told(&error));
+    match tokio::time::timeout(LAST_ATTEMPT, producer.store.release_jobs(&producer.name)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::info!("leases were not given back and run out by themselves: {}", service::told(&error)),
+        Err(_late) => tracing::info!("leases were not given back within {LAST_ATTEMPT:?} and run out by themselves"),
     }
     Ok(())
 }
@@ -65,11 +70,12 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
 /// What each customer may still send.
 type Left = BTreeMap<CustomerName, u32>;
 
-/// What is remembered of a pool from round to round: turns while there is work for it, and what its lanes use.
+/// What is remembered of a pool from round to round: turns while there is work for it, what its lanes use, and whether it rests.
 #[derive(Default)]
 struct Memory {
     fair: FairShare,
     stocks: BTreeMap<u16, Stock>,
+    rest: Rest,
 }
 
 struct Dispatcher {
@@ -80,8 +86,16 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// One round over all pools; whether anything was sent, so that another should follow at once.
+    /// One round; whether anything was sent, so that another should follow at once.
     async fn round(&mut self) -> Result<bool, DispatchError> {
+        let sent = self.over_all_pools().await;
+        if sent.as_ref().is_err_and(DispatchError::is_of_all_pools) {
+            self.expiry.hold(&self.producer);
+        }
+        sent
+    }
+
+    async fn over_all_pools(&mut self) -> Result<bool, DispatchError> {
         let now = self.producer.clock.now();
         self.expiry.look(&self.producer, now).await?;
         let until = now.plus(Duration::from_millis(self.producer.settings.lease_ms));
@@ -130,6 +144,9 @@ impl Dispatcher {
         mut runners: Vec<Runner>,
         (left, now): (&mut Left, Micros),
     ) -> Result<bool, DispatchError> {
+        if memory.rest.is_on() {
+            return Ok(false);
+        }
         memory.fair.forget_idle(|customer| runners.iter().any(|runner| runner.job.customer == *customer));
         let measured = sizing::sum(runners.iter().map(|runner| runner.measured));
         let mean_unit_ms = sizing::mean_unit_ms(&measured);
@@ -139,7 +156,15 @@ impl Dispatcher {
             return Ok(false);
         }
         for runner in runners.iter_mut().filter(|runner| runner.job.due > 0) {
-            runner.due = self.producer.store.due_replicas(runner.job.id, now, room).await?.into();
+            let due = self.producer.store.due_replicas(runner.job.id, now, room.saturating_add(MAX_WAITING)).await;
+            match due.map_err(DispatchError::from) {
+                Ok(due) => runner.due = due.into(),
+                Err(error) if error.is_of_one_job() => {
+                    runner.in_trouble = true;
+                    self.troubled.note(runner.job.id, &error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         while !lot.is_full() {
@@ -151,7 +176,7 @@ impl Dispatcher {
             let contenders: Vec<Contender> = best.values().map(|(_, contender)| contender.clone()).collect();
             let Some(customer) = memory.fair.next(&contenders) else { break };
             let Some(runner) = best.get(&customer).and_then(|(index, _)| runners.get_mut(*index)) else { break };
-            let replicas = runner.replicas();
+            let replicas = runner.replicas(&lanes);
             match lot.take(&self.producer, runner, &mut lanes).await {
                 Ok(()) => {}
                 Err(error) if error.is_of_one_job() => {
@@ -168,7 +193,7 @@ impl Dispatcher {
         for (lane, unused) in lanes.rooms() {
             memory.stocks.entry(lane).or_default().leave(unused);
         }
-        self.send(pool, lot, mean_unit_ms).await
+        self.send(pool, lot, mean_unit_ms, &mut memory.rest).await
     }
 
     async fn lanes(
@@ -194,7 +219,7 @@ impl Dispatcher {
         Ok(Lanes::new(rooms).served_by(served))
     }
 
-    async fn send(&self, pool: &PoolName, lot: Lot, mean_unit_ms: Option<u64>) -> Result<bool, DispatchError> {
+    async fn send(&self, pool: &PoolName, lot: Lot, mean_unit_ms: Option<u64>, rest: &mut Rest) -> Result<bool, DispatchError> {
         let (step, messages) = lot.finish();
         if messages.is_empty() {
             return Ok(false);
@@ -210,6 +235,7 @@ impl Dispatcher {
             let _timer = self.producer.metrics.confirm_seconds.start_timer();
             self.producer.broker.publish(outgoing, SEND_PATIENCE).await?
         };
+        rest.note(pool, &confirms);
         let stored = keys.into_iter().zip(confirms).filter(|(_, confirm)| *confirm == Confirm::Stored);
         let sent: Vec<ReplicaKey> = stored.map(|(key, _)| key).collect();
         self.mark_sent(&sent, mean_unit_ms).await?;

@@ -33,8 +33,16 @@ pub(crate) async fn run(producer: Producer, stopping: CancellationToken) -> Resu
             () = tokio::time::sleep(EVERY) => {}
         }
         let now = producer.clock.now();
-        uploads(&producer, earlier(now, LEFT)).await;
-        handled(&producer, earlier(now, REMEMBERED)).await;
+        let forgetting = async {
+            uploads(&producer, earlier(now, LEFT)).await;
+            handled(&producer, earlier(now, REMEMBERED)).await;
+        };
+        // What is left then is forgotten another time.
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return Ok(()),
+            () = forgetting => {}
+        }
     }
 }
 

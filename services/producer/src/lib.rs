@@ -6,6 +6,7 @@ mod apps;
 mod asked;
 mod blobs;
 mod check;
+mod damage;
 mod dispatch;
 mod expiry;
 mod forget;

@@ -23,6 +23,8 @@ use crate::trouble::DispatchError;
 const MAX_LOT_BYTES: usize = 32 << 20;
 /// And at this number of messages: one window of confirms.
 const MAX_LOT_MESSAGES: usize = 2_000;
+/// Of a job of which so many replicas wait for further hosts no more units are cut.
+pub(crate) const MAX_WAITING: u32 = 64;
 
 /// A claimed job in a round of dispatch.
 pub(crate) struct Runner {
@@ -59,9 +61,10 @@ impl Runner {
         if self.in_trouble {
             return None;
         }
-        let cost_us = if let Some(due) = self.due.front() {
-            let placed = assigned(due, lanes).is_some() || lanes.has_room(1, &lanes.avoided(&due.taken, &due.computing));
-            placed.then(|| sizing::charge_us(due.end - due.first, &self.measured, pool))?
+        let cost_us = if let Some(due) = self.next_due(lanes).and_then(|place| self.due.get(place)) {
+            sizing::charge_us(due.end - due.first, &self.measured, pool)
+        } else if u32::try_from(self.due.len()).is_ok_and(|waiting| waiting >= MAX_WAITING) {
+            return None;
         } else {
             let range = self.next_range()?;
             let (items, quorum) = (range.end - range.start, self.job.spec.quorum);
@@ -72,8 +75,13 @@ impl Runner {
     }
 
     /// How many replicas are sent when its turn comes: one that is due, or all those of a new unit.
-    pub(crate) fn replicas(&self) -> u32 {
-        if self.due.is_empty() { self.job.spec.quorum.into() } else { 1 }
+    pub(crate) fn replicas(&self, lanes: &Lanes) -> u32 {
+        if self.next_due(lanes).is_some() { 1 } else { self.job.spec.quorum.into() }
+    }
+
+    /// The first replica that is due and can be placed. One that waits for a further host holds up no others.
+    fn next_due(&self, lanes: &Lanes) -> Option<usize> {
+        self.due.iter().position(|due| assigned(due, lanes).is_some() || lanes.has_room(1, &avoided(due, lanes)))
     }
 
     /// The items of the next unit; `None` if all are cut, or if the budget suffices for none.
@@ -112,6 +120,11 @@ fn assigned(due: &DueReplica, lanes: &Lanes) -> Option<u16> {
     due.lane.filter(|lane| lanes.is_live(*lane))
 }
 
+/// The lanes that a replica is not placed on.
+fn avoided(due: &DueReplica, lanes: &Lanes) -> Vec<u16> {
+    lanes.avoided(&due.taken, &due.computing, &due.disputed)
+}
+
 /// What one round gives to one pool.
 pub(crate) struct Lot {
     pool: PoolName,
@@ -144,7 +157,7 @@ impl Lot {
         runner: &mut Runner,
         lanes: &mut Lanes,
     ) -> Result<(), DispatchError> {
-        match runner.due.pop_front() {
+        match runner.next_due(lanes).and_then(|place| runner.due.remove(place)) {
             Some(due) => self.again(producer, runner, due, lanes).await,
             None => self.cut(producer, runner, lanes).await,
         }
@@ -166,8 +179,7 @@ impl Lot {
             lanes.take(lane);
             lane
         } else {
-            let avoided = lanes.avoided(&due.taken, &due.computing);
-            let Some(placed) = lanes.place(1, &avoided) else { return Ok(()) };
+            let Some(placed) = lanes.place(1, &avoided(&due, lanes)) else { return Ok(()) };
             let lane = placed[0];
             self.step.assignments.push(Assignment { key: due.key, lane });
             lane

@@ -104,7 +104,7 @@ impl ProducerMetrics {
             replicas_lost: metrics.counter("replicas_lost_total", "Replicas whose deadline passed.")?,
             expiry_held: metrics.gauge(
                 "expiry_held",
-                "1 while no replica is taken for lost, since the broker or the aggregators are slow to answer.",
+                "1 while no replica is taken for lost, since the broker, the database or the aggregators are slow to answer.",
             )?,
             lane_depth: metrics.gauge_with("lane_ready_units", "Units ready in the pool's lanes.", &["pool"])?,
             lane_consumers: metrics.gauge_with("lane_consumers", "Workers listening on the pool's lanes.", &["pool"])?,

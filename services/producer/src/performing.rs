@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ports::broker::Delivery;
+use ports::store::StoreError;
 use protocol::blob::PutBlob;
 use protocol::codec::MAX_BODY_BYTES;
 use protocol::job::JobSpec;
 use protocol::problem::{Code, Problem};
 use protocol::{Digest, Message};
 use service::CancellationToken;
-use service::patience::until_done;
 
 use crate::asked::{Answer, Asked, Refusal, mistake};
+use crate::damage::{Damage, until_told};
 use crate::metrics::{ACCEPTED, FAILED, REFUSED};
 use crate::requests::{Effect, Request};
 use crate::room::{Held, Room, is_fetch};
@@ -75,42 +76,40 @@ fn read(asked: &Asked, delivery: &Delivery) -> Result<Request, Box<Problem>> {
     Ok(request)
 }
 
-/// Does what is asked and counts submissions; `None` if the producer is stopping.
+/// Does what is asked and counts submissions.
 pub(crate) async fn perform<'a>(
     producer: &'a Producer,
     asked: &'a Asked,
     begun: Begun<'a>,
     source: (&Delivery, &'a Room),
     stopping: &CancellationToken,
-) -> Option<Result<Answer, Box<Problem>>> {
+) -> Result<Answer, End> {
     let metrics = &producer.metrics;
     let timer = (begun.request.about().0 == JobSpec::KIND).then(|| metrics.submission_seconds.start_timer());
-    let done = match until_answered(producer, asked, begun, source, stopping).await {
-        Ok(answer) => Ok(answer),
-        Err(End::Refused(problem)) => Err(problem),
-        Err(End::Stopping) => {
-            if let Some(timer) = timer {
-                timer.stop_and_discard();
-            }
-            return None;
-        }
+    let done = until_answered(producer, asked, begun, source, stopping).await;
+    let Some(timer) = timer else { return done };
+    let result = match &done {
+        Ok(_) => Some(ACCEPTED),
+        Err(End::Refused(problem)) if problem.status >= 500 => Some(FAILED),
+        Err(End::Refused(_)) => Some(REFUSED),
+        // That the store failed was counted when it did.
+        Err(End::Damaged(_) | End::Stopping) => None,
     };
-    if let Some(timer) = timer {
-        let result = match &done {
-            Ok(_) => ACCEPTED,
-            Err(problem) if problem.status >= 500 => FAILED,
-            Err(_) => REFUSED,
-        };
+    if let Some(result) = result {
         metrics.submissions.with_label_values(&[result]).inc();
         timer.observe_duration();
+    } else {
+        timer.stop_and_discard();
     }
-    Some(done)
+    done
 }
 
 /// Why nothing is done.
-enum End {
+pub(crate) enum End {
     /// That is told to the customer.
     Refused(Box<Problem>),
+    /// It meets rows that cannot be used.
+    Damaged(Damage),
     /// The producer is stopping.
     Stopping,
 }
@@ -206,7 +205,20 @@ async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping
             }
         }
     };
-    Ok(until_done(kind, stopping, attempt).await.ok_or(End::Stopping)??)
+    Ok(until_there(producer, kind, stopping, attempt).await??)
+}
+
+/// Makes attempts at what a request needs, again while the store is away.
+async fn until_there<T, F>(
+    producer: &Producer,
+    what: &str,
+    stopping: &CancellationToken,
+    attempt: impl FnMut() -> F,
+) -> Result<T, End>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    until_told(producer, what, stopping, attempt).await.ok_or(End::Stopping)?.map_err(End::Damaged)
 }
 
 /// Publishes an app, again while the store is away. Compiling may take minutes and does the same when it is done again, so it is
@@ -223,7 +235,7 @@ async fn publish(producer: &Producer, app: Digest, stopping: &CancellationToken)
     tokio::select! {
         biased;
         () = stopping.cancelled() => Err(End::Stopping),
-        published = until_done("publishing an app", stopping, publish) => Ok(published.ok_or(End::Stopping)??),
+        published = until_there(producer, "publishing an app", stopping, publish) => Ok(published??),
     }
 }
 
@@ -246,7 +258,7 @@ async fn comes(
             () = tokio::time::sleep(BLOB_POLL) => {}
         }
         let look = || producer.store.own_blob_size(&asked.customer, digest);
-        if until_done("looking for a blob", stopping, look).await.ok_or(End::Stopping)?.is_some() {
+        if until_there(producer, "looking for a blob", stopping, look).await?.is_some() {
             return Ok(true);
         }
     }

@@ -29,12 +29,12 @@ pub(crate) enum DispatchError {
 }
 
 impl DispatchError {
-    /// Whether it is one job's own trouble: others have none of it.
+    /// Whether it is one job's own trouble, if it was met at work for one job alone: others have none of it.
     pub(crate) fn is_of_one_job(&self) -> bool {
         match self {
-            Self::Input(InputError::Store(error)) => !is_away(error),
+            Self::Store(error) | Self::Input(InputError::Store(error)) => !is_away(error),
             Self::Input(InputError::Item { .. }) | Self::Codec(_) => true,
-            Self::Store(_) | Self::Broker(_) => false,
+            Self::Broker(_) => false,
         }
     }
 
@@ -65,9 +65,26 @@ impl Troubled {
 }
 
 /// Whether the store is away, full or unfit, which is no fault of what was asked.
-fn is_away(error: &StoreError) -> bool {
+pub(crate) fn is_away(error: &StoreError) -> bool {
     match error {
         StoreError::Unavailable { .. } | StoreError::Full { .. } | StoreError::Unfit { .. } => true,
         StoreError::Corrupt { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_one_jobs_and_a_store_that_is_away_is_everyones() {
+        let damage = || StoreError::Corrupt { operation: "read due replicas", detail: "column 2 holds -1".to_owned() };
+        for error in [DispatchError::Store(damage()), DispatchError::Input(InputError::Store(damage()))] {
+            assert!(error.is_of_one_job() && !error.is_of_all_pools(), "{error:?}");
+        }
+        let away = || StoreError::Unavailable { operation: "read due replicas", source: "connection refused".into() };
+        for error in [DispatchError::Store(away()), DispatchError::Input(InputError::Store(away()))] {
+            assert!(!error.is_of_one_job() && error.is_of_all_pools(), "{error:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use protocol::job::JobSpec;
 use protocol::{CustomerName, Digest, Fuel, JobId, Micros, ReplicaKey, UnitKey};
 
-use super::StoreError;
+use super::{ReplicaFacts, ReplicaState, StoreError};
 
 /// How far a job's current stage is cut into units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +109,26 @@ pub struct DueReplica {
     pub taken: Vec<u16>,
     /// Those of them that have no answer yet: where no other lane is served, it goes to one of the rest.
     pub computing: Vec<u16>,
+    /// If the answers so far differ, the lanes that each of them came from, those included that a later one of its host replaced.
+    pub disputed: Vec<u16>,
+}
+
+impl DueReplica {
+    /// The same beside the replicas of its unit.
+    #[must_use]
+    pub fn beside(self, replicas: &[&ReplicaFacts]) -> Self {
+        let others = || replicas.iter().filter(|other| other.replica != self.key.replica);
+        let lanes = |states: &[ReplicaState]| others().filter(|o| states.contains(&o.state)).filter_map(|o| o.lane).collect();
+        let answers = || others().filter_map(|other| Some((other.vote.as_ref()?, other.lane)));
+        let first = answers().next().map(|(vote, _)| vote);
+        let differ = answers().any(|(vote, _)| Some(vote) != first);
+        Self {
+            taken: lanes(&[ReplicaState::Due, ReplicaState::Sent, ReplicaState::Computed]),
+            computing: lanes(&[ReplicaState::Due, ReplicaState::Sent]),
+            disputed: answers().filter(|_| differ).filter_map(|(_, lane)| lane).collect(),
+            ..self
+        }
+    }
 }
 
 /// A lane given to a due replica.
@@ -130,8 +150,16 @@ pub struct Dispatch {
     /// Lanes given to replicas that were due.
     pub assignments: Vec<Assignment>,
     /// The new cursor of each job cut from, and the number of its next unit as it was before: if it has
-    /// moved meanwhile (another producer), the whole step is refused.
+    /// moved meanwhile (another producer), the whole step is refused. So it is if the cursor is in another stage, or not where the
+    /// first unit begins that is cut of the job.
     pub cursors: Vec<(JobId, u32, Cursor)>,
+}
+
+impl Dispatch {
+    /// The item at which a job's cursor was before the step: the first that is cut of the job, whose units follow each other.
+    pub fn cut_from(&self, job: JobId) -> Option<u64> {
+        self.cuts.iter().find(|unit| unit.key.job == job).map(|unit| unit.first)
+    }
 }
 
 /// Dispatch's transactions.
@@ -141,7 +169,7 @@ pub trait DispatchStore: Send + Sync {
     /// holds, and returns them in the order of their ids: the most urgent of each customer (highest priority, then oldest), then
     /// the second of each, and so on. What `owner` held and must give way to these, it gives back.
     /// Where jobs have more items inside than may be held at one time, some of these are left out, others in the time of
-    /// each lease. A job whose specification cannot be read is left out too.
+    /// each lease. A job that cannot be read, or whose specification cannot, is left out too.
     async fn claim_jobs(&self, owner: &str, now: Micros, until: Micros, limit: u32) -> Result<Vec<ClaimedJob>, StoreError>;
 
     /// Gives back every lease of `owner`.

@@ -19,8 +19,9 @@ pub use dispatch::{Assignment, ClaimedJob, Cursor, Dispatch, DispatchStore, DueR
 pub use report::{CustomerTotals, FailedItem, JobReport, OutputPage, ReportStore, UnitCounts, UsageFilter};
 pub use requests::{AppExperience, NumberedOutput, RequestStore, ResultsRelease, WaitFacts};
 pub use settlement::{
-    Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxMessage, ReplicaEnd, ReplicaFacts, ReplicaState, Settle,
-    Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState, Unsent, Vote,
+    Assemble, Assembly, AssemblyView, JobFacts, JobSums, Outbox, OutboxKey, OutboxMessage, ReplicaEnd, ReplicaFacts,
+    ReplicaState, Settle, Settlement, SettlementStore, SettlementView, StageStep, UnitEnd, UnitFacts, UnitSettled, UnitState,
+    Unsent, Vote,
 };
 pub use turns::{in_turn, take_turns};
 pub use uploads::{BlobRelease, MAX_PART_MESSAGES, PartPut, Sender, UploadRoom, UploadStore};

@@ -38,6 +38,16 @@ pub struct Outbox {
     pub message: OutboxMessage,
 }
 
+impl Outbox {
+    /// Which it is.
+    pub fn key(&self) -> OutboxKey {
+        (self.sequence, self.message.id.clone())
+    }
+}
+
+/// A claimed message, by its number and its id: numbers are given out anew when the database is put back to where it was before.
+pub type OutboxKey = (i64, String);
+
 /// A job as settling and assembling see it.
 #[derive(Debug, Clone)]
 pub struct JobFacts {
@@ -288,6 +298,7 @@ pub trait SettlementStore: Send + Sync {
     /// nothing is left.
     async fn expire_results(&self, ended_before: Micros, now: Micros, limit: u32) -> Result<u32, StoreError>;
 
-    /// Forgets sent messages, and gives back those that were refused, to be claimed again at that time.
-    async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError>;
+    /// Forgets sent messages, and gives back those that were refused, to be claimed again at that time. A message of one of these
+    /// numbers that has another id stays as it is.
+    async fn settle_outbox(&self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) -> Result<(), StoreError>;
 }

@@ -130,6 +130,7 @@ pub trait UploadStore: Send + Sync {
     async fn forget_uploads(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
 
     /// Forgets up to `limit` messages that had their effect before a time, of those that have it once: such as brought a blob or
-    /// gave it up, or had a job rest or go on. Returns how many; they would have it again.
+    /// gave it up, or had a job rest or go on. Where there are none, of those that sent parts of an upload which a service of the
+    /// version before dropped without them. Returns how many; they would have it again.
     async fn forget_handled(&self, before: Micros, limit: u32) -> Result<u32, StoreError>;
 }

@@ -73,6 +73,74 @@ fn a_host_that_claims_more_fuel_than_its_items_may_take_has_failed() {
 }
 
 #[test]
+fn a_first_result_counts_though_its_replica_was_given_back_or_failed() {
+    for said in [Finding::Interrupted("drain".into()), Finding::Failed("trap".into()), Finding::Refused("old".into())] {
+        let (mut unit, policy) = (unit(1), policy(1));
+        assert_eq!(judged(&mut unit, &policy, 0, 0, said).due.len(), 1);
+        let misfit =
+            Finding::Computed { vote: answer(b"a").vote().unwrap().clone(), entries: 3, failed_items: 0, output_bytes: 0 };
+        assert_eq!(judged(&mut unit, &policy, 0, 0, misfit), Judgement::default(), "no second failure");
+        let late = judged(&mut unit, &policy, 0, 0, answer(b"a"));
+        assert_eq!((late.end, late.ends), (Some(End::Valid), vec![(0, ReplicaState::Computed, None)]));
+        let second = judged(&mut unit, &policy, 1, 1, answer(b"a"));
+        assert!(second.ends.is_empty() && second.wasted, "{second:?}");
+    }
+}
+
+#[test]
+fn what_a_host_says_is_bounded_here() {
+    let outcome = |result| Outcome {
+        replica: UnitKey { job: JobId(Uuid::nil()), unit: 0 }.replica(0),
+        slice: protocol::unit::Slice { stage: 0, first: 10, end: 11 },
+        host: host(1),
+        result,
+        compute_us: 0,
+    };
+    let Finding::Failed(reason) = examine(&outcome(OutcomeResult::AppFailed { reason: "x".repeat(7 << 20) })) else { panic!() };
+    assert!(reason.len() < 1_100);
+    let with = |result: Result<usize, usize>| {
+        let mut frame = protocol::frame::ResultFrame::default();
+        match result {
+            Ok(bytes) => frame.ok(&vec![0; bytes]).unwrap(),
+            Err(bytes) => frame.failed(&"x".repeat(bytes)).unwrap(),
+        }
+        let (output, meter) = (frame.finish(), MeterId::new("m-1").unwrap());
+        let (digest, fuel) = (Digest::of(&output), Fuel::ZERO);
+        examine(&outcome(OutcomeResult::Computed(protocol::outcome::Computed { meter, fuel, digest, output, input_bytes: 0 })))
+    };
+    assert!(with(Ok(4 << 20)).vote().is_some() && with(Err(1_000)).vote().is_some());
+    assert!(with(Ok((4 << 20) + 1)).vote().is_none() && with(Err(1_100)).vote().is_none());
+    let vote = Vote { input_bytes: u64::MAX, ..answer(b"a").vote().unwrap().clone() };
+    let boast = Finding::Computed { vote, entries: 4, failed_items: 0, output_bytes: 0 };
+    assert_eq!(judged(&mut unit(1), &policy(1), 0, 0, boast).ends[0].1, ReplicaState::Failed);
+}
+
+#[test]
+fn hosts_that_differ_answer_again_after_waits_that_grow() {
+    let (mut unit, policy) = (unit(2), policy(2));
+    judged(&mut unit, &policy, 0, 0, answer(b"a"));
+    judged(&mut unit, &policy, 1, 1, answer(b"b"));
+    let mut wait = Duration::ZERO;
+    for again in 2..12 {
+        let (from, output): (u16, &[u8]) = if again % 2 == 0 { (0, b"a") } else { (1, b"b") };
+        let judgement = judged(&mut unit, &policy, again, from, answer(output));
+        assert!(judgement.end.is_none() && judgement.due.len() == 1, "{judgement:?}");
+        wait = wait.max(judgement.due[0].1);
+    }
+    assert!(wait > Duration::from_mins(2), "{wait:?}");
+    // No failure of theirs: a further host decides.
+    assert_eq!(judged(&mut unit, &policy, 12, 2, answer(b"b")).end, Some(End::Valid));
+}
+
+#[test]
+fn a_host_that_was_wrong_once_is_asked_again() {
+    let (mut unit, policy) = (unit(2), policy(2));
+    judged(&mut unit, &policy, 0, 0, answer(b"flipped"));
+    judged(&mut unit, &policy, 1, 1, answer(b"b"));
+    assert_eq!(judged(&mut unit, &policy, 2, 0, answer(b"b")).end, Some(End::Valid));
+}
+
+#[test]
 fn two_answers_of_one_host_count_once() {
     let (mut unit, policy) = (unit(2), policy(2));
     judged(&mut unit, &policy, 0, 0, answer(b"a"));

@@ -8,6 +8,7 @@ pub(crate) use row::Row;
 use sqlx::{Arguments as _, AssertSqlSafe};
 pub(crate) use value::{Value, values};
 
+use crate::connect::answered;
 use crate::fault::Fault;
 
 /// How many parameters one statement carries at most: below SQLite's bound of 32,766 and PostgreSQL's of 65,535.
@@ -41,7 +42,7 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<(), Fault> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => answered(tx.commit()).await?,
         }
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Tx {
             }
             Self::Postgres(tx) => {
                 let query = sqlx::query_with(sql, postgres_arguments(values)?).persistent(keep);
-                query.fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
+                answered(query.fetch_all(&mut **tx)).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -142,7 +143,7 @@ impl Tx {
             }
             Self::Postgres(tx) => {
                 let query = sqlx::query_with(sql, postgres_arguments(values)?).persistent(keep);
-                query.execute(&mut **tx).await?.rows_affected()
+                answered(query.execute(&mut **tx)).await?.rows_affected()
             }
         })
     }

@@ -32,6 +32,29 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!(world.store.usage_totals(&UsageFilter::default()).await.unwrap()[0].units, 2);
 }
 
+/// What a process claimed that died is free at once for one who knows that nobody else is at work.
+async fn claims_of_the_dead_are_freed(store: store::SqlStore) {
+    let store = Arc::new(store);
+    let world = World::new(Arc::<store::SqlStore>::clone(&store));
+    world.admit(10).await;
+    let claimed = async |owner: &str| (world.claim(owner, NOW).await.len(), world.claim_messages(NOW, 10).await.len());
+    assert_eq!(claimed("dead").await, (1, 1));
+    assert_eq!(claimed("alive").await, (0, 0));
+    store.free_claims().await.unwrap();
+    assert_eq!(claimed("alive").await, (1, 1));
+}
+
+#[tokio::test]
+async fn claims_of_the_dead_are_freed_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    claims_of_the_dead_are_freed(sqlite(folder.path(), patient()).await).await;
+}
+
+#[tokio::test]
+async fn claims_of_the_dead_are_freed_on_postgres() {
+    claims_of_the_dead_are_freed(postgres(&postgres_url().await).await).await;
+}
+
 #[tokio::test]
 async fn a_full_disk_changes_nothing_and_space_heals_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,6 +145,9 @@ async fn sums_are_of_the_rows_that_are_there(url: &str, store: store::SqlStore) 
     let world = World::new(Arc::new(store));
     let sums = async || {
         let totals = world.store.usage_totals(&UsageFilter::default()).await.unwrap();
+        let own: u128 = totals.iter().filter(|total| total.customer == world.customer).map(|total| total.fuel).sum();
+        let month = world.store.customer_use(&world.customer, NOW).await.unwrap().fuel;
+        assert_eq!(month, own, "the customer's month");
         totals.iter().map(|total| (total.units, total.fuel)).collect::<Vec<_>>()
     };
     assert!(sums().await.is_empty());
@@ -135,6 +161,11 @@ async fn sums_are_of_the_rows_that_are_there(url: &str, store: store::SqlStore) 
     }
     execute(url, "UPDATE ledger SET fuel = 7, recorded_at = recorded_at + 1 WHERE number > 1").await;
     assert_eq!(sums().await, [(3, 1_014)], "other rows have the numbers now");
+    let interleaved = "UPDATE ledger SET customer = 'other', unit = 100, recorded_at = recorded_at + 1 WHERE unit = 2;
+        INSERT INTO ledger (job, unit, customer, pool, meter, fuel, bytes, output, recorded_at)
+            SELECT job, 200, customer, pool, meter, 5, bytes, output, recorded_at + 9 FROM ledger WHERE unit = 0";
+    execute(url, interleaved).await;
+    assert_eq!(sums().await, [(3, 1_012), (1, 7)], "the last that was summed is another customer's, and the next is not");
     execute(url, "DELETE FROM ledger WHERE number > 1").await;
     assert_eq!(sums().await, [(1, 1_000)]);
     execute(url, "DELETE FROM ledger").await;

@@ -64,7 +64,7 @@ async fn the_outbox_is_counted(store: SqlStore) {
     let claimed = world.store.claim_outbox(NOW, at(20), 1).await.unwrap();
     let all = store.outbox_load().await.unwrap();
     assert_eq!((all.messages, all.span), (3, Some((claimed[0].sequence, claimed[0].sequence + 2))));
-    world.store.settle_outbox(&[claimed[0].sequence], &[], NOW).await.unwrap();
+    world.store.settle_outbox(&[claimed[0].key()], &[], NOW).await.unwrap();
     let left = store.outbox_load().await.unwrap();
     assert_eq!((left.messages, left.span), (2, Some((claimed[0].sequence + 1, claimed[0].sequence + 2))));
 }

@@ -10,6 +10,8 @@ mod agree;
 mod alone;
 mod claims;
 mod durable;
+mod expiring;
+mod hung;
 mod load;
 mod old;
 mod outbox;

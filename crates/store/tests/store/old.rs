@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ports::store::{Assembly, AssemblyView, Settlement, StageStep, UnitEnd, UnitSettled, UnitState};
+use ports::store::{Assembly, AssemblyView, PartPut, Sender, Settlement, StageStep, UnitEnd, UnitSettled, UnitState, UploadRoom};
+use protocol::blob::PutBlob;
 use protocol::frame::ResultFrame;
 use protocol::job::{ItemCounts, JobState};
-use protocol::{JobId, Micros, UnitKey, parts};
+use protocol::{Digest, JobId, Micros, UnitKey, parts};
 use store::{SqlStore, StoreOptions};
 use testkit::store_contract::World;
 use testkit::store_contract::world::{NOW, assembled, certificate, computed, usage};
@@ -113,6 +114,26 @@ async fn left_over_outputs_go(store: SqlStore, url: &str) {
     assert!(world.store.outputs(job, 0).await.is_err(), "the rows are deleted");
 }
 
+/// Messages that sent parts of an upload which was dropped without them are forgotten; those of one that is there are not.
+async fn left_over_part_messages_go(store: SqlStore, url: &str) {
+    let world = World::new(Arc::new(store));
+    let send = async |bytes: &[u8], message: &str| {
+        let part = PutBlob { digest: Digest::of(bytes), size: 1, offset: 0, data: bytes.to_vec() };
+        let sender = Sender { customer: &world.customer, message: Some(message) };
+        world.store.put_own_part(sender, &part, UploadRoom::of_bytes(1 << 20), NOW).await.unwrap()
+    };
+    for message in ["one", "two", "three"] {
+        send(b"a", message).await;
+    }
+    send(b"b", "four").await;
+    execute(url, "DELETE FROM uploads WHERE number = (SELECT MIN(number) FROM uploads)").await;
+    for left in [2, 1, 0] {
+        assert_eq!(world.store.forget_handled(Micros(i64::MIN), 2).await.unwrap(), left);
+    }
+    world.store.release_blob(&world.customer, Digest::of(b"b"), None).await.unwrap();
+    assert_eq!(send(b"b", "four").await, PartPut::Handled);
+}
+
 #[tokio::test]
 async fn old_jobs_are_numbered_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,4 +158,17 @@ async fn left_over_outputs_go_on_sqlite() {
 async fn left_over_outputs_go_on_postgres() {
     let url = postgres_url().await;
     left_over_outputs_go(super::postgres(&url).await, &url).await;
+}
+
+#[tokio::test]
+async fn left_over_part_messages_go_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite(folder.path(), StoreOptions::default()).await;
+    left_over_part_messages_go(store, &format!("sqlite://{}/store.db", folder.path().display())).await;
+}
+
+#[tokio::test]
+async fn left_over_part_messages_go_on_postgres() {
+    let url = postgres_url().await;
+    left_over_part_messages_go(super::postgres(&url).await, &url).await;
 }

@@ -79,6 +79,39 @@ async fn one_unit_stays_behind(store: SqlStore, url: &str) {
     assert_eq!(world.store.job(job).await.unwrap().unwrap().units.valid, 6);
 }
 
+/// A job whose row cannot be read is not claimed until it is mended, and keeps no other from being claimed. Due replicas that
+/// cannot be read are met only when they are asked for.
+async fn others_are_dispatched(store: SqlStore, url: &str) {
+    let world = World::new(Arc::new(store));
+    let (bad, good) = (world.admit(10).await, world.admit(10).await);
+    world.sent(bad, &[0, 5]).await;
+    world.cut(good, &[0, 5]).await;
+    let claimed = async || world.claim("p", NOW).await.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    let set = async |columns: &str| {
+        let statement = format!("UPDATE jobs SET {columns} WHERE id = (SELECT id FROM jobs ORDER BY id LIMIT 1)");
+        execute(url, statement.leak()).await;
+    };
+    let damages = [
+        ("stage = 1000", "stage = 0"),
+        ("next_unit = -1", "next_unit = 1"),
+        ("customer = ''", "customer = 'acme'"),
+        ("budget = 9, budget_item = 0", "budget = NULL, budget_item = NULL"),
+    ];
+    for (damage, mend) in damages {
+        set(damage).await;
+        assert_eq!(claimed().await, [good], "{damage}");
+        set(mend).await;
+        assert_eq!(claimed().await, [bad, good], "{mend}");
+    }
+
+    let damage = "UPDATE replicas SET state = 'due', lane = -1 WHERE job = (SELECT id FROM jobs ORDER BY id LIMIT 1)";
+    execute(url, damage).await;
+    assert_eq!(claimed().await, [bad, good]);
+    let due = async |job| world.store.due_replicas(job, NOW, 10).await;
+    assert!(matches!(due(bad).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(due(good).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn others_go_on_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
@@ -90,6 +123,19 @@ async fn others_go_on_on_sqlite() {
 async fn others_go_on_on_postgres() {
     let url = postgres_url().await;
     others_go_on(postgres(&url).await, &url).await;
+}
+
+#[tokio::test]
+async fn others_are_dispatched_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite(folder.path(), patient()).await;
+    others_are_dispatched(store, &format!("sqlite://{}/store.db", folder.path().display())).await;
+}
+
+#[tokio::test]
+async fn others_are_dispatched_on_postgres() {
+    let url = postgres_url().await;
+    others_are_dispatched(postgres(&url).await, &url).await;
 }
 
 #[tokio::test]

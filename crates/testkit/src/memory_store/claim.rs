@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ports::store::{ClaimedJob, Cursor, DueReplica, ReplicaState, in_turn, take_turns};
+use ports::store::{ClaimedJob, Cursor, DueReplica, in_turn, take_turns};
 use protocol::job::JobSpec;
 use protocol::{CustomerName, JobId, Micros, UnitKey};
 use rules::budget::Budget;
@@ -132,16 +132,17 @@ impl Job {
 
 fn read_due(key: UnitKey, unit: &Unit, replica: &Replica) -> DueReplica {
     let number = replica.facts.replica;
-    let others = unit.replicas.values().map(|other| &other.facts).filter(|other| other.replica != number);
-    let lanes = |among: &[ReplicaState]| others.clone().filter(|o| among.contains(&o.state)).filter_map(|o| o.lane).collect();
-    DueReplica {
+    let replicas: Vec<_> = unit.replicas.values().map(|other| &other.facts).collect();
+    let due = DueReplica {
         key: key.replica(number),
         stage: unit.stage,
         first: unit.first,
         end: unit.end,
         bytes: unit.bytes,
         lane: replica.facts.lane,
-        taken: lanes(&[ReplicaState::Due, ReplicaState::Sent, ReplicaState::Computed]),
-        computing: lanes(&[ReplicaState::Due, ReplicaState::Sent]),
-    }
+        taken: Vec::new(),
+        computing: Vec::new(),
+        disputed: Vec::new(),
+    };
+    due.beside(&replicas)
 }

@@ -56,7 +56,7 @@ const FORGOTTEN: &str = "lost with the broker's queues";
 
 impl State {
     fn dispatch(&mut self, step: &Dispatch) -> Result<bool, Refused> {
-        if step.cursors.iter().any(|cursor| self.has_moved(cursor)) {
+        if step.cursors.iter().any(|cursor| self.has_moved(cursor, step.cut_from(cursor.0))) {
             return Ok(false);
         }
         self.check_cuts(&step.cuts)?;
@@ -82,9 +82,10 @@ impl State {
     }
 
     /// Whether the job has ended, or another producer has cut from it meanwhile.
-    fn has_moved(&self, (job, unit, cursor): &(JobId, u32, Cursor)) -> bool {
+    fn has_moved(&self, (job, unit, cursor): &(JobId, u32, Cursor), cut_from: Option<u64>) -> bool {
+        let before = (*unit, cursor.stage, cut_from.unwrap_or(cursor.item));
         let job = self.running.get(job).and_then(|job| self.jobs.get(job));
-        job.is_none_or(|job| job.ending.is_some() || (job.tally.next_unit, job.tally.stage) != (*unit, cursor.stage))
+        job.is_none_or(|job| job.ending.is_some() || (job.tally.next_unit, job.tally.stage, job.cursor.0) != before)
     }
 
     /// Each unit must be of a job, and new by its number and by its place.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ports::store::{Outbox, OutboxMessage, Unsent};
+use ports::store::{Outbox, OutboxKey, OutboxMessage, Unsent};
 use protocol::parts::MAX_WAITING_MESSAGES;
 use protocol::{CustomerName, Micros};
 
@@ -68,16 +68,24 @@ impl Messages {
         claimed
     }
 
-    pub(super) fn settle(&mut self, sent: &[i64], refused: &[i64], again: Micros) {
-        for number in sent {
-            if let Some(sent) = self.waiting.remove(number) {
-                self.ids.remove(&sent.message.id);
+    pub(super) fn settle(&mut self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) {
+        for (number, id) in sent {
+            if self.waits(*number, id) {
+                self.waiting.remove(number);
+                self.ids.remove(id);
                 self.held.remove(number);
             }
         }
-        for number in refused {
-            self.hold(*number, again);
+        for (number, id) in refused {
+            if self.waits(*number, id) {
+                self.hold(*number, again);
+            }
         }
+    }
+
+    /// Whether that message waits under that number.
+    fn waits(&self, number: i64, id: &str) -> bool {
+        self.waiting.get(&number).is_some_and(|waiting| waiting.message.id == id)
     }
 
     fn hold(&mut self, number: i64, until: Micros) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use ports::store::{Assemble, Outbox, Settle, SettlementStore, SettlementView, StoreError};
+use ports::store::{Assemble, Outbox, OutboxKey, Settle, SettlementStore, SettlementView, StoreError};
 use protocol::{JobId, Micros, ReplicaKey, UnitKey};
 
 use super::MemoryStore;
@@ -34,7 +34,7 @@ impl SettlementStore for MemoryStore {
         self.run("expire results", |state| Ok(state.expire_results(ended_before, now, limit)))
     }
 
-    async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
+    async fn settle_outbox(&self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) -> Result<(), StoreError> {
         self.run("settle outbox", |state| {
             state.outbox.settle(sent, refused, again);
             Ok(())

@@ -74,20 +74,21 @@ impl<'a> Writer<'a> {
         let stored = unit.and_then(|unit| unit.replicas.iter().find(|replica| replica.replica == end.key.replica));
         let Some(stored) = stored else { return };
         let Some(tally) = self.tallies.get_mut(&end.key.job) else { return };
-        match self.replicas.get(&end.key).map_or(stored.state, |noted| noted.state) {
-            ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost => {
-                tally.sums.usage.compute_us = sum(tally.sums.usage.compute_us, end.compute_us);
-                tally.last_reason = end.reason.clone().or(tally.last_reason.take());
-                self.replicas.insert(end.key, end);
-            }
-            ReplicaState::Computed if matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) => {
-                tally.last_reason = end.reason.clone().or(tally.last_reason.take());
-                // Its host and vote stay as they were recorded.
-                let noted = self.replicas.remove(&end.key);
-                let kept = noted.unwrap_or(ReplicaEnd { host: None, vote: None, ..end.clone() });
-                self.replicas.insert(end.key, ReplicaEnd { state: end.state, reason: end.reason, ..kept });
-            }
-            ReplicaState::Computed | ReplicaState::Failed | ReplicaState::Interrupted => {}
+        let noted = self.replicas.get(&end.key);
+        let answered = stored.vote.is_some() || noted.is_some_and(|noted| noted.vote.is_some());
+        // A first result of an open unit counts after the replica was given back or had failed, too.
+        let late = end.vote.is_some() && !answered && unit.is_some_and(|unit| unit.state == UnitState::Open);
+        let state = noted.map_or(stored.state, |noted| noted.state);
+        if late || matches!(state, ReplicaState::Due | ReplicaState::Sent | ReplicaState::Lost) {
+            tally.sums.usage.compute_us = sum(tally.sums.usage.compute_us, end.compute_us);
+            tally.last_reason = end.reason.clone().or(tally.last_reason.take());
+            self.replicas.insert(end.key, end);
+        } else if state == ReplicaState::Computed && matches!(end.state, ReplicaState::Failed | ReplicaState::Interrupted) {
+            tally.last_reason = end.reason.clone().or(tally.last_reason.take());
+            // Its host and vote stay as they were recorded.
+            let noted = self.replicas.remove(&end.key);
+            let kept = noted.unwrap_or(ReplicaEnd { host: None, vote: None, ..end.clone() });
+            self.replicas.insert(end.key, ReplicaEnd { state: end.state, reason: end.reason, ..kept });
         }
     }
 

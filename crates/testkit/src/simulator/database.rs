@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use ports::Store;
 use ports::store::{
     Admission, AdmissionStore, AppExperience, AppRecord, Assemble, AssemblyView, BlobStore, ClaimedJob, CustomerTotals, Dispatch,
-    DispatchStore, DueReplica, FailedItem, JobReport, NewJob, NumberedOutput, Outbox, OutboxMessage, OutputPage, ReportStore,
-    RequestStore, ResultsRelease, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter, WaitFacts,
+    DispatchStore, DueReplica, FailedItem, JobReport, NewJob, NumberedOutput, Outbox, OutboxKey, OutboxMessage, OutputPage,
+    ReportStore, RequestStore, ResultsRelease, Settle, SettlementStore, SettlementView, StoreError, Unsent, UsageFilter,
+    WaitFacts,
 };
 use protocol::job::{JobSpec, JobState};
 use protocol::state::{ReplicaState, UnitState};
@@ -172,7 +173,7 @@ impl SettlementStore for Database {
         self.perform("expire results", self.inner.expire_results(ended_before, now, limit)).await
     }
 
-    async fn settle_outbox(&self, sent: &[i64], refused: &[i64], again: Micros) -> Result<(), StoreError> {
+    async fn settle_outbox(&self, sent: &[OutboxKey], refused: &[OutboxKey], again: Micros) -> Result<(), StoreError> {
         self.perform("settle outbox", self.inner.settle_outbox(sent, refused, again)).await
     }
 }

@@ -146,7 +146,7 @@ pub async fn use_is_counted(world: World) {
     let expected = CustomerUse { jobs: 1, unsent_messages: 2, unsent_bytes: 2 * 45, ..CustomerUse::default() };
     assert_eq!(world.store.customer_use(&world.customer, NOW).await.unwrap(), expected);
     let claimed = world.claim_messages(NOW, 1).await;
-    world.store.settle_outbox(&[claimed[0].0], &[], NOW).await.unwrap();
+    world.store.settle_outbox(&claimed, &[], NOW).await.unwrap();
     assert_eq!(world.store.customer_use(&world.customer, NOW).await.unwrap().unsent_messages, 1);
 }
 

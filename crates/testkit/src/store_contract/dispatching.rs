@@ -4,7 +4,7 @@ use ports::store::{Dispatch, ReplicaState, Settlement, StageStep, UsageFilter};
 use protocol::{Fuel, Micros, UnitKey};
 
 use super::requests::given_up;
-use super::world::{NOW, World, assign, at, cut, ended};
+use super::world::{NOW, World, assign, at, computed, cut, ended};
 
 /// A job is claimed while there is something to cut or to send, and only then.
 pub async fn claims_what_there_is_to_do(world: World) {
@@ -131,6 +131,9 @@ pub async fn a_moved_cursor_refuses_everything(world: World) {
     let untouched = world.store.job(two).await.unwrap().unwrap().units;
     assert_eq!((untouched.open, untouched.replicas_due), (0, 0));
     assert!(!world.store.dispatch(cut(one, 1, 1, &[0, 5], &[0])).await.unwrap(), "another stage");
+    for item in [4, 6] {
+        assert!(!world.store.dispatch(cut(one, 0, 1, &[item, 8], &[0])).await.unwrap(), "another item");
+    }
     world.end(two, protocol::job::ItemCounts::default()).await;
     assert!(!world.store.dispatch(cut(two, 0, 0, &[0, 5], &[0])).await.unwrap(), "an ended job");
 }
@@ -178,6 +181,26 @@ pub async fn due_replicas_and_lanes(world: World) {
     assert!(world.store.dispatch(assign(&[(further.key, 7)])).await.unwrap());
     let due = world.store.due_replicas(job, at(5), 10).await.unwrap();
     assert_eq!(due.iter().find(|d| d.key.replica == 2).unwrap().lane, Some(7));
+}
+
+/// Where answers differ, a due replica knows the lanes of all of them, also of those that no longer count.
+pub async fn disputed_lanes(world: World) {
+    let job = world.admit(10).await;
+    assert!(world.store.dispatch(cut(job, 0, 0, &[0, 10], &[3, 5])).await.unwrap());
+    let unit = UnitKey { job, unit: 0 };
+    let due = vec![(unit.replica(2), NOW)];
+    let same = Settlement { replicas: vec![computed(unit.replica(0)), computed(unit.replica(1))], due, ..Settlement::default() };
+    world.settle(&[unit.replica(0)], same).await;
+    let disputed = async || world.store.due_replicas(job, NOW, 10).await.unwrap()[0].disputed.clone();
+    assert!(disputed().await.is_empty());
+    assert!(world.store.dispatch(assign(&[(unit.replica(2), 3)])).await.unwrap());
+    let mut other = computed(unit.replica(2));
+    other.vote.as_mut().unwrap().input_bytes += 1;
+    let replaced = ended(unit.replica(0), ReplicaState::Interrupted, "another one of its host");
+    let due = vec![(unit.replica(3), NOW)];
+    let differs = Settlement { replicas: vec![other, replaced], due, ..Settlement::default() };
+    world.settle(&[unit.replica(2)], differs).await;
+    assert_eq!(disputed().await, [3, 5, 3]);
 }
 
 /// Sent replicas are lost after their deadline, and a further one of an open unit is due.

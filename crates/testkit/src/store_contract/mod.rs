@@ -33,16 +33,16 @@ macro_rules! store_contract_tests {
                 cancel_is_for_the_customers_running_jobs, an_empty_job_is_assembled, replies_alone;
             dispatching: claims_what_there_is_to_do, what_a_budget_reserves_is_told,
                 a_spent_budget_is_not_cut_and_is_noticed_where_a_stage_begins, leases_expire_and_are_given_back, claims_skip_what_cannot_run,
-                a_moved_cursor_refuses_everything, two_producers_cut_once, due_replicas_and_lanes, sending_and_losing,
+                a_moved_cursor_refuses_everything, two_producers_cut_once, due_replicas_and_lanes, disputed_lanes, sending_and_losing,
                 losing_everything, a_replica_is_counted_once, stage_outputs_overlap;
             settling: settles_once, two_aggregators_settle_once, the_vote_is_lost, retries_wait, failed_units_have_no_usage,
-                a_split_makes_two, late_outcomes_change_nothing, ended_units_are_not_sent, unknown_replicas_are_missing,
+                a_split_makes_two, late_outcomes_change_nothing, late_first_results_count, ended_units_are_not_sent, unknown_replicas_are_missing,
                 a_wrong_split_changes_nothing, a_reason_may_have_a_nul;
             assembling: assembles_in_order_without_gaps, pages_follow_each_other, stages_follow_each_other, a_job_ends_once,
                 cancelling_ends_what_is_open, cutting_short_leaves_what_is_decided_to_assemble, deadlines_are_found, replies_come_with_it, two_aggregators_assemble_in_turn;
-            messages: order_is_kept_per_customer, refused_messages_come_again, claims_expire, many_held_messages_are_passed,
-                what_is_before_a_held_message_is_claimed, a_second_message_has_no_effect,
-                two_relays_share, claims_are_bounded_in_bytes;
+            messages: order_is_kept_per_customer, refused_messages_come_again, another_message_of_the_same_number_stays,
+                claims_expire, many_held_messages_are_passed, what_is_before_a_held_message_is_claimed,
+                a_second_message_has_no_effect, two_relays_share, claims_are_bounded_in_bytes;
             reading: reports_count, jobs_are_found, failed_items_are_listed, outputs_come_in_pages, usage_comes_in_pages,
                 sums_beyond_64_bits, activity_is_of_the_youngest_rows;
             blobs: parts_in_any_order, a_wrong_digest_is_dropped, bad_shapes_are_refused, the_empty_blob, reading_ranges,

@@ -127,7 +127,7 @@ pub async fn assembling_shows_what_waits_unsent(world: World) {
     assert_eq!(decided(1, Box::new(step(2, 2))).await, (3, bytes + 6, 1, 1));
     assert_eq!(decided(1, Box::new(step(3, 2))).await, (4, bytes + 12, 2, 2));
     assert_eq!(decided(1, Box::new(step(4, 2))).await, (5, bytes + 18, 3, 2));
-    let sent: Vec<i64> = world.claim_messages(NOW, 100).await.into_iter().map(|(number, _)| number).collect();
+    let sent = world.claim_messages(NOW, 100).await;
     world.store.settle_outbox(&sent, &[], NOW).await.unwrap();
     assert_eq!(decided(1, Box::new(step(5, 5))).await, (0, 0, 4, 2));
 }

@@ -171,10 +171,6 @@ pub async fn a_split_makes_two(world: World) {
     assert_eq!(keys, [unit.replica(2), unit.replica(3), new.replica(0), new.replica(1)]);
     // A producer that read the cursor before the split is refused.
     assert!(!world.store.dispatch(cut(job, 0, 1, &[10, 11], &[0])).await.unwrap());
-    // The late outcome of the old, larger unit has no effect.
-    let late = Settlement { replicas: vec![computed(unit.replica(1))], ..Settlement::default() };
-    world.settle(&[unit.replica(1)], late).await;
-    assert_eq!(view(&world, &[unit]).await.units[0].replicas[1].state, ReplicaState::Interrupted);
     world.settle_valid(&[unit, new]).await;
     assert_eq!(world.store.job(job).await.unwrap().unwrap().items.succeeded, 10);
 }
@@ -217,6 +213,27 @@ pub async fn late_outcomes_change_nothing(world: World) {
     let report = world.store.job(job).await.unwrap().unwrap();
     assert_eq!((report.usage.units, report.usage.compute_us, report.units.replicas_due), (1, 50, 0));
     assert_eq!(ledger(&world).await.len(), 1);
+}
+
+/// A first result of an open unit counts, once, though its replica was given back or had failed.
+pub async fn late_first_results_count(world: World) {
+    let job = world.admit(10).await;
+    let unit = world.sent(job, &[0, 10]).await[0];
+    let key = unit.replica(0);
+    let given_back = Settlement {
+        replicas: vec![ended(key, ReplicaState::Interrupted, "drain")],
+        due: vec![(unit.replica(1), NOW)],
+        ..Settlement::default()
+    };
+    world.settle(&[key], given_back).await;
+    world.settle_valid(&[unit]).await;
+    world.settle_valid(&[unit]).await;
+    let seen = view(&world, &[unit]).await;
+    let states: Vec<_> = seen.units[0].replicas.iter().map(|r| (r.state, r.vote.is_some())).collect();
+    assert_eq!(states, [(ReplicaState::Computed, true), (ReplicaState::Interrupted, false)]);
+    assert_eq!(ledger(&world).await.len(), 1);
+    let report = world.store.job(job).await.unwrap().unwrap();
+    assert_eq!((report.usage.compute_us, report.units.replicas_due), (80, 0));
 }
 
 /// Once a unit ended, no replica of it is sent, lost or due.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ports::Store;
 use ports::store::{
-    Admission, Assembly, AssemblyView, Assignment, ClaimedJob, Cursor, Dispatch, NewJob, NewUnit, OutboxMessage, ReplicaEnd,
-    ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled, UnitState, Vote,
+    Admission, Assembly, AssemblyView, Assignment, ClaimedJob, Cursor, Dispatch, NewJob, NewUnit, Outbox, OutboxKey,
+    OutboxMessage, ReplicaEnd, ReplicaState, Settlement, StageStep, UnitEnd, UnitSettled, UnitState, Vote,
 };
 use protocol::frame::ResultFrame;
 use protocol::input::Input;
@@ -147,10 +147,10 @@ impl World {
         assert_eq!(answer, Some(false));
     }
 
-    /// All messages claimed now, by their ids.
-    pub async fn claim_messages(&self, now: Micros, limit: u32) -> Vec<(i64, String)> {
+    /// All messages claimed now, by their numbers and ids.
+    pub async fn claim_messages(&self, now: Micros, limit: u32) -> Vec<OutboxKey> {
         let claimed = self.store.claim_outbox(now, Micros(now.0 + 30_000_000), limit).await.unwrap();
-        claimed.into_iter().map(|outbox| (outbox.sequence, outbox.message.id)).collect()
+        claimed.iter().map(Outbox::key).collect()
     }
 }
 

@@ -45,7 +45,6 @@ async fn a_fault_before_changes_nothing_and_one_after_changes_all() {
     }
     store.set_fault(None);
     let claimed = world.claim_messages(NOW, 10).await;
-    let numbers: Vec<i64> = claimed.iter().map(|(number, _)| *number).collect();
-    world.store.settle_outbox(&numbers, &[], NOW).await.unwrap();
+    world.store.settle_outbox(&claimed, &[], NOW).await.unwrap();
     assert_eq!((store.outbox_len(), store.messages_written().len()), (0, 2));
 }

@@ -10,6 +10,7 @@ use ports::dead::DeadLetter;
 use protocol::address::{DEAD_EXCHANGE, OUTCOMES_EXCHANGE, outcomes_queue};
 use protocol::input::Input;
 use protocol::outcome::{Computed, OutcomeResult};
+use protocol::unit::Slice;
 use protocol::{Digest, Fuel, PoolName, UnitKey};
 use service::{Metrics, Readiness};
 use testkit::MemoryStore;
@@ -37,7 +38,12 @@ impl Grid {
     fn new() -> Self {
         let store = MemoryStore::new(Arc::new(SystemClock));
         let pool = PoolName::new("open").expect("a name");
-        let broker = MemoryBroker::with_topology(&Topology::grid(&[(pool, 1)], 1));
+        let mut topology = Topology::grid(&[(pool, 1)], 1);
+        // Anything that may write to the default exchange reaches a queue by its name alone.
+        let mut straight = topology.queue_mut(DEAD_WORK_QUEUE).expect("a queue").clone();
+        straight.key = DEAD_WORK_QUEUE.to_owned();
+        topology.queues.push(straight);
+        let broker = MemoryBroker::with_topology(&topology);
         let settings =
             AggregatorSettings { batch: 50, sweep_ms: 1_000, relay_ms: 20, mirror_ms: 60_000, rates: None, results_days: 0 };
         let aggregator = Aggregator {
@@ -60,12 +66,20 @@ impl Grid {
 
     /// What a host reports of a unit.
     async fn report(&self, unit: UnitKey, result: OutcomeResult) {
+        self.report_under(Outcome::KIND, unit, result).await;
+    }
+
+    async fn report_under(&self, kind: &str, unit: UnitKey, result: OutcomeResult) {
         let facts = self.store.units_of(unit.job).into_iter().find(|facts| facts.key == unit).expect("a unit");
+        self.report_of(facts.slice(), kind, unit, result).await;
+    }
+
+    async fn report_of(&self, slice: Slice, kind: &str, unit: UnitKey, result: OutcomeResult) {
         let host = HostId::new("host-1").expect("a name");
-        let outcome = Outcome { replica: unit.replica(0), slice: facts.slice(), host, result, compute_us: 50 };
+        let outcome = Outcome { replica: unit.replica(0), slice, host, result, compute_us: 50 };
         let properties = Properties {
             message_id: format!("{}.{}", outcome.replica, outcome.host),
-            kind: Outcome::KIND.to_owned(),
+            kind: kind.to_owned(),
             content_type: Some(Format::MessagePack.content_type().to_owned()),
             ..Properties::default()
         };
@@ -191,6 +205,18 @@ async fn whatever_is_damaged_all_others_are_settled_in_their_order() {
     }
 }
 
+/// The unit was cut in halves, or cut anew after a restore: what was computed of its former items is none of its result.
+#[tokio::test(start_paused = true)]
+async fn a_result_of_items_that_the_unit_has_no_more_has_no_effect() {
+    let grid = Grid::new();
+    let units = grid.units(2).await;
+    let before = Slice { stage: 0, first: 1, end: 1 + ITEMS };
+    grid.report_of(before, Outcome::KIND, units[0], computed()).await;
+    grid.report(units[1], computed()).await;
+    grid.settle(shard(), until(async || grid.settled().len() == 1)).await;
+    assert_eq!((grid.settled(), grid.left().await), (vec![units[1]], (0, 0)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_settled_beside_damage_is_acknowledged_though_settling_is_stopped() {
     let grid = Grid::new();
@@ -266,4 +292,34 @@ async fn dead_work_that_meets_damage_stays_parked_where_it_is() {
     grid.settle(Source::DeadWork, until(async || grid.told().0 == 1)).await;
     assert_eq!((grid.ready(DEAD_WORK_QUEUE).await, grid.ready(&Origin::Work.queue()).await), (0, 1));
     assert_eq!((grid.left().await, grid.told()), ((0, 0), (1, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rubbish_that_came_straight_to_the_queue_of_dead_work_is_parked_and_a_copy_of_a_letter_is_not_again() {
+    let grid = Grid::new();
+    for (key, id) in [(Origin::Work.key(), "copy"), (DEAD_WORK_QUEUE, "straight")] {
+        let properties = Properties { message_id: id.to_owned(), ..Properties::default() };
+        let (exchange, routing_key) = (DEAD_EXCHANGE.to_owned(), key.to_owned());
+        grid.publish(Outgoing { exchange, routing_key, properties, body: b"\xc1".to_vec() }).await;
+    }
+    let (_, letter) = grid.settle(Source::DeadWork, grid.letter()).await;
+    assert_eq!((letter.id.as_str(), letter.queue.as_deref()), ("straight", Some(DEAD_WORK_QUEUE)), "{letter:?}");
+    assert_eq!((grid.ready(DEAD_WORK_QUEUE).await, grid.ready(&Origin::Work.queue()).await), (0, 1));
+    assert_eq!((grid.left().await, grid.told()), ((0, 0), (0, 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_under_another_type_is_parked_and_one_without_a_type_is_settled() {
+    let grid = Grid::new();
+    let units = grid.units(2).await;
+    grid.report_under("offpeak.unit.outcome.v2", units[0], computed()).await;
+    grid.report_under("", units[1], computed()).await;
+    let happens = async {
+        until(async || grid.settled().len() == 1).await;
+        grid.letter().await
+    };
+    let (_, letter) = grid.settle(shard(), happens).await;
+    assert_eq!((letter.replica, grid.settled()), (Some(units[0].replica(0)), vec![units[1]]));
+    assert!(letter.cause.contains("it came under type \"offpeak.unit.outcome.v2\""), "{letter:?}");
+    assert_eq!((grid.left().await, grid.told()), ((0, 0), (0, 1)));
 }

@@ -79,9 +79,13 @@ impl Grid {
             Some(url) => Some(unused_broker(url).await.context(UNUSABLE)?),
             None => None,
         };
-        let store = match named(options.database.as_deref()) {
-            Some(url) => unused_database(url).await?,
-            None => database(&open::database_url(&options.data)).await?,
+        let store = if let Some(url) = named(options.database.as_deref()) {
+            unused_database(url).await?
+        } else {
+            let store = database(&open::database_url(&options.data)).await?;
+            // The folder is locked, so whoever claimed anything in it is gone.
+            store.free_claims().await?;
+            store
         };
         let broker: Arc<dyn Broker> = if let Some(rabbit) = rabbit {
             rabbit.ensure_topology(&topology, true).await.context(UNUSABLE)?;

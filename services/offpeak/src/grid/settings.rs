@@ -133,6 +133,8 @@ impl Service {
 pub(crate) const MAX_LANES: u16 = 64;
 /// Shards are queues with a consumer each in every aggregator.
 const MAX_SHARDS: u16 = 64;
+/// After its drain a worker hands back for 5 s what it could not finish, and its other tasks have some time to end.
+const HAND_BACK_MS: u64 = 10_000;
 /// A century: beyond it is a slip, 0 keeps results for ever.
 const MAX_RESULTS_DAYS: u32 = 36_500;
 
@@ -206,8 +208,9 @@ impl Validate for Settings {
             &format!("take at most {MAX_RESULTS_DAYS}, or 0 to keep them"),
         );
         let (drain, grace) = (self.worker.own.drain_timeout_ms, self.grid.shutdown_grace_ms);
-        let problem = format!("is {drain}, not below grid.shutdown_grace_ms, {grace}");
-        unless(drain < grace, "worker.drain_timeout_ms", problem, "leave some seconds to hand back what is interrupted");
+        let problem = format!("is {drain}, less than {HAND_BACK_MS} below grid.shutdown_grace_ms, {grace}");
+        let way_out = "leave time to hand back what is interrupted: lower it, or raise the other";
+        unless(drain.saturating_add(HAND_BACK_MS) <= grace, "worker.drain_timeout_ms", problem, way_out);
         let (unit, deadline) = (self.producer.max_unit_ms, self.producer.replica_deadline_ms);
         let problem = format!("is {deadline}, not above producer.max_unit_ms, {unit}");
         unless(deadline > u64::from(unit), "producer.replica_deadline_ms", problem, "give a unit time to be computed");
@@ -268,6 +271,16 @@ mod tests {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_worker_has_time_to_hand_back() {
+        let within = |grace| {
+            load(&[("OFFPEAK__WORKER__DRAIN_TIMEOUT_MS", "10000"), ("OFFPEAK__GRID__SHUTDOWN_GRACE_MS", grace)]).map(drop)
+        };
+        assert_eq!(within("20000"), Ok(()));
+        let error = within("19999").unwrap_err();
+        assert!(error.contains("worker.drain_timeout_ms is 10000, less than 10000 below grid.shutdown"), "{error}");
     }
 
     #[test]

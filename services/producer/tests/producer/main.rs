@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod apps;
+mod damage;
+mod expiry;
 mod fairness;
 mod jobs;
 mod limits;

@@ -165,6 +165,23 @@ async fn what_was_told_is_told_once_though_it_cannot_be_parked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_parked_for_now_comes_again_and_is_told_once() {
+    let world = World::new();
+    let mut letter = world.letter("acme", &numbers(1));
+    letter.body.pop();
+    world.post(&letter).await;
+    world.broker.block("memory");
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!((world.parked().await, world.store.messages_written().len()), (0, 1));
+    assert!(world.count("job-submit", "refused") > 1, "it came again");
+    world.broker.restore();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!((world.parked().await, world.store.messages_written().len()), (1, 1));
+    assert_eq!(world.metrics.letters_lost.get(), 0);
+    assert_eq!(world.broker.depth(SUBMIT_QUEUE).await.unwrap().unwrap().ready, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_names_no_user_is_refused_and_another_s_is_parked() {
     let world = World::new();
     let mut letter = world.letter("acme", &GetJobStatus { job: nobodys() });
@@ -224,14 +241,14 @@ async fn what_cannot_be_read_is_told_and_parked() {
         let problem = problem(&world.send(letter).await);
         assert_eq!((problem.code.as_str(), problem.status), ("undecodable", 400));
     }
-    let dead = world.broker.depth(&Origin::Submit.queue()).await.unwrap().unwrap();
-    assert_eq!(dead.ready, 4);
+    assert_eq!(world.parked().await, 4);
     let mut unknown = world.letter("acme", &numbers(1));
     for kind in ["", "offpeak.job.submit.v2", Accepted::KIND] {
         unknown.properties.kind = kind.to_owned();
         assert_eq!(problem(&world.send(&unknown).await).code, "unknown-type");
     }
     assert_eq!(world.count("unknown", "refused"), 3);
+    assert_eq!(world.parked().await, 7, "a later version may know them");
 }
 
 #[tokio::test(start_paused = true)]

@@ -229,7 +229,7 @@ impl World {
     pub(crate) async fn relay(&self) {
         loop {
             let claimed = self.store.claim_outbox(self.now(), self.now(), 1_000).await.unwrap();
-            let sent: Vec<i64> = claimed.iter().map(|outbox| outbox.sequence).collect();
+            let sent: Vec<_> = claimed.iter().map(ports::store::Outbox::key).collect();
             if sent.is_empty() {
                 return;
             }

@@ -55,7 +55,12 @@ impl LoadGauges {
     pub(super) async fn watch(mut self, store: Arc<SqlStore>, stopping: CancellationToken) -> Result<(), TaskError> {
         loop {
             let now = SystemClock.now();
-            match store.job_loads(now, MAX_JOBS).await {
+            let read = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Ok(()),
+                read = store.job_loads(now, MAX_JOBS) => read,
+            };
+            match read {
                 Ok(loads) => self.show(&loads, now),
                 Err(error) => stale(&error),
             }
@@ -147,7 +152,12 @@ impl OutboxGauges {
     /// Looks at the store until stopped.
     pub(super) async fn watch(mut self, store: Arc<SqlStore>, stopping: CancellationToken) -> Result<(), TaskError> {
         loop {
-            match store.outbox_load().await {
+            let read = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Ok(()),
+                read = store.outbox_load() => read,
+            };
+            match read {
                 Ok(OutboxLoad { messages, span }) => {
                     self.messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
                     self.oldest_seconds.set(self.seen.age(span, SystemClock.now()).as_secs_f64());
