@@ -32,12 +32,13 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
     let (room, told_dead) = (Arc::new(Room::default()), Arc::new(Seen::new(MAX_TOLD)));
     let mut tasks: JoinSet<(Tag, Verdict)> = JoinSet::new();
     loop {
+        // Those of a lost connection come again while they are under way; no more are taken than may be.
+        let room_for = usize::from(PREFETCH).saturating_sub(tasks.len());
         tokio::select! {
             biased;
             () = stopping.cancelled() => break,
             Some(done) = tasks.join_next() => consumer.settle(&settled(done, &mut tasks)?).await.map(drop)?,
-            // Those of a lost connection come again while they are under way; no more are taken than may be.
-            batch = consumer.next(usize::from(PREFETCH).saturating_sub(tasks.len())), if tasks.len() < usize::from(PREFETCH) => {
+            batch = consumer.next(room_for), if room_for > 0 => {
                 for mut delivery in batch? {
                     let (producer, wake, stopping) = (producer.clone(), Arc::clone(&wake), stopping.clone());
                     let (room, told_dead) = (Arc::clone(&room), Arc::clone(&told_dead));
