@@ -51,6 +51,8 @@ pub const FIRST_DEATH_TIME_S: &str = "x-first-death-time-s";
 
 /// A message's own headers are parked with it if they have no more bytes: ours must fit in with them.
 const MAX_OWN_HEADERS: usize = 64 << 10;
+/// No user of AMQP has a longer name; what is longer is none, and is not kept.
+const MAX_USER: usize = 255;
 
 /// The broker is given so long to take a dead letter; after that the message is given back instead.
 const PARK_PATIENCE: Duration = Duration::from_secs(30);
@@ -115,12 +117,12 @@ pub fn letter(delivery: Delivery, death: Death<'_>) -> Outgoing {
 
 /// Who published a message: the user the broker checked, or of one that was dead before, the user it was checked for then.
 pub fn publisher(properties: &Properties) -> Option<&str> {
-    properties.user_id.as_deref().or_else(|| header(properties, USER))
+    properties.user_id.as_deref().or_else(|| user_before(properties))
 }
 
 /// Of a message that was dead before, the user who had published it; as whoever sent it again says.
 pub fn user_before(properties: &Properties) -> Option<&str> {
-    header(properties, USER)
+    header(properties, USER).filter(|user| user.len() <= MAX_USER)
 }
 
 /// Drops what a message says of who had published it.

@@ -175,7 +175,7 @@ pub fn judge(unit: &mut UnitFacts, policy: &Policy, arrival: Arrival<'_>) -> Jud
         Finding::Failed(_) | Finding::TooLarge(_) | Finding::Interrupted(_) | Finding::Refused(_) => None,
     };
     let finding = misfit.unwrap_or(finding);
-    let awaited = |r: &ReplicaFacts| is_awaited(r.state) || (finding.vote().is_some() && r.vote.is_none());
+    let awaited = |r: &ReplicaFacts| is_awaited(r.state) || (open && finding.vote().is_some() && r.vote.is_none());
     let Some(place) = unit.replicas.iter().position(|r| r.replica == replica && awaited(r)) else {
         return judgement;
     };

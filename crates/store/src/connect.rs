@@ -219,9 +219,10 @@ fn begin_timeout(pool: &sqlx::PgPool) -> Duration {
     pool.options().get_acquire_timeout().saturating_add(ANSWER_TIMEOUT)
 }
 
-/// Whether a connection that was used, and perhaps left in the middle of a statement, is soon at rest.
+/// Whether a connection that was used, and perhaps left in the middle of a statement, is soon at rest, and in no transaction.
 async fn comes_to_rest(connection: &mut PgConnection) -> bool {
-    matches!(tokio::time::timeout(REST_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+    let is_alone = sqlx::query_scalar("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
+    matches!(tokio::time::timeout(REST_TIMEOUT, is_alone).await, Ok(Ok(true)))
 }
 
 /// An error at the first connection names the place, never the password.

@@ -88,17 +88,13 @@ impl SqlStore {
     async fn try_expire_replicas(&self, now: Micros, limit: u32, everything: bool) -> Result<u32, Fault> {
         let mut tx = self.write().await?;
         let overdue = if everything { Micros(i64::MAX) } else { now };
+        // A row whose numbers are damaged stays as it is until it is mended, and keeps no other from being found.
         let sql = "SELECT r.job, r.unit, r.replica FROM jobs j JOIN replicas r ON r.job = j.id
-            WHERE j.state = 'running' AND r.state = 'sent' AND r.deadline < $1 LIMIT $2";
-        let mut keys: Vec<(JobId, u32, u16)> = Vec::new();
-        for row in tx.all(sql, values![overdue, limit]).await? {
-            let job = row.job(0)?;
-            match (row.number(1), row.number(2)) {
-                (Ok(unit), Ok(replica)) => keys.push((job, unit, replica)),
-                // It stays as it is until it is mended, and keeps no other from being found.
-                (Err(fault), _) | (_, Err(fault)) => self.specs.tell(job, &fault.of("expire replicas")),
-            }
-        }
+            WHERE j.state = 'running' AND r.state = 'sent' AND r.deadline < $1
+            AND r.unit BETWEEN 0 AND 4294967295 AND r.replica BETWEEN 0 AND 65535 LIMIT $2";
+        let rows = tx.all(sql, values![overdue, limit]).await?;
+        let keys = rows.iter().map(|row| Ok((row.job(0)?, row.number(1)?, row.number(2)?)));
+        let keys = keys.collect::<Result<Vec<(JobId, u32, u16)>, Fault>>()?;
         if keys.is_empty() {
             return Ok(0);
         }
@@ -200,7 +196,7 @@ async fn further_replicas(tx: &mut Tx, lost: &[ReplicaKey]) -> Result<Vec<Replic
             "WITH k (job, unit) AS (VALUES",
             counts.keys().map(|key| values![key.job, key.unit]).collect(),
             ") SELECT u.job, u.unit,
-                (SELECT MAX(r.replica) FROM replicas r WHERE r.job = u.job AND r.unit = u.unit AND r.replica <= 65535)
+                (SELECT MAX(r.replica) FROM replicas r WHERE r.job = u.job AND r.unit = u.unit AND r.replica BETWEEN 0 AND 65535)
             FROM k CROSS JOIN units u WHERE u.job = k.job AND u.unit = k.unit AND u.state = 'open'",
         )
         .await?;

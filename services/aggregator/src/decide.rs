@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ports::store::{JobFacts, ReplicaEnd, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
+use ports::store::{JobFacts, ReplicaEnd, ReplicaState, Settlement, SettlementView, UnitEnd, UnitFacts, UnitSettled};
 use protocol::head::Source;
 use protocol::outcome::{Computed, Outcome, OutcomeResult};
 use protocol::unit::Slice;
@@ -218,7 +218,8 @@ impl Draft {
                 key: unit.replica(replica),
                 state,
                 host: own.then(|| arrived.host.clone()),
-                vote: arrived.finding.vote().filter(|_| own).cloned(),
+                // What is no answer of the unit is none to be compared with, either.
+                vote: arrived.finding.vote().filter(|_| own && state == ReplicaState::Computed).cloned(),
                 reason,
                 compute_us: if own { compute_us } else { 0 },
             });

@@ -28,7 +28,7 @@ use crate::Producer;
 use crate::expiry::Expiry;
 use crate::lot::{Lot, MAX_WAITING, Runner};
 use crate::pool;
-use crate::trouble::{DispatchError, Troubled};
+use crate::trouble::{DispatchError, Troubled, is_away};
 use rest::Rest;
 
 /// Jobs claimed at once; the oldest first, so that the rest follows.
@@ -124,11 +124,21 @@ impl Dispatcher {
 
     /// What the customers of these jobs may still send. Whose budget of this month is spent is left out: nothing of theirs is
     /// sent until the month ends or the budget is raised.
-    async fn allowances(&self, claimed: &[ClaimedJob], now: Micros) -> Result<Left, StoreError> {
+    async fn allowances(&mut self, claimed: &[ClaimedJob], now: Micros) -> Result<Left, StoreError> {
         let mut allowances = Left::new();
         let customers: BTreeMap<_, _> = claimed.iter().map(|job| (&job.customer, job.customer_units_left)).collect();
         for (customer, left) in customers {
-            let standing = self.producer.standings.of(&self.producer, customer).await?;
+            let standing = match self.producer.standings.of(&self.producer, customer).await {
+                Ok(standing) => standing,
+                Err(error) if is_away(&error) => return Err(error),
+                // What is stored of the customer is damaged: its jobs wait, and nobody else's.
+                Err(error) => {
+                    let error = DispatchError::from(error);
+                    let theirs = claimed.iter().filter(|job| job.customer == *customer);
+                    theirs.for_each(|job| self.troubled.note(job.id, &error));
+                    continue;
+                }
+            };
             if standing.budget_spent_s(now).is_none() {
                 allowances.insert(customer.clone(), left);
             }
@@ -168,6 +178,9 @@ impl Dispatcher {
         }
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         while !lot.is_full() {
+            for runner in &mut runners {
+                runner.pass_over(&lanes);
+            }
             // Where any replica may be sent, all those of a unit are: one of many would wait for ever behind units of one.
             let best = best_per_customer(&runners, |runner| {
                 let left = left.get(&runner.job.customer).copied().unwrap_or(0);
@@ -176,7 +189,7 @@ impl Dispatcher {
             let contenders: Vec<Contender> = best.values().map(|(_, contender)| contender.clone()).collect();
             let Some(customer) = memory.fair.next(&contenders) else { break };
             let Some(runner) = best.get(&customer).and_then(|(index, _)| runners.get_mut(*index)) else { break };
-            let replicas = runner.replicas(&lanes);
+            let replicas = runner.replicas();
             match lot.take(&self.producer, runner, &mut lanes).await {
                 Ok(()) => {}
                 Err(error) if error.is_of_one_job() => {

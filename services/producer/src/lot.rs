@@ -30,6 +30,8 @@ pub(crate) const MAX_WAITING: u32 = 64;
 pub(crate) struct Runner {
     pub(crate) job: ClaimedJob,
     pub(crate) due: VecDeque<DueReplica>,
+    /// How many replicas were due in this round and could not be placed.
+    passed_over: u32,
     pub(crate) measured: Measured,
     /// What it may still cut, if it has a budget.
     budget: Option<Budget>,
@@ -53,17 +55,18 @@ impl Runner {
         };
         let cut_from = job.cursor.unit;
         let budget = Budget::of(job.spec.budget_fuel, &job.spec.limits, job.spent, job.open_items);
-        Self { job, due: VecDeque::new(), measured, budget, in_trouble: false, cut_from, time_limit_ms }
+        Self { job, due: VecDeque::new(), passed_over: 0, measured, budget, in_trouble: false, cut_from, time_limit_ms }
     }
 
     /// What the job contends with for the lanes of a pool of which that much is measured; `None` if nothing can be placed now.
+    /// What cannot be placed of what is due was [passed over](Self::pass_over) before.
     pub(crate) fn contender(&self, lanes: &Lanes, pool: &Measured) -> Option<Contender> {
         if self.in_trouble {
             return None;
         }
-        let cost_us = if let Some(due) = self.next_due(lanes).and_then(|place| self.due.get(place)) {
+        let cost_us = if let Some(due) = self.due.front() {
             sizing::charge_us(due.end - due.first, &self.measured, pool)
-        } else if u32::try_from(self.due.len()).is_ok_and(|waiting| waiting >= MAX_WAITING) {
+        } else if self.passed_over >= MAX_WAITING {
             return None;
         } else {
             let range = self.next_range()?;
@@ -75,13 +78,17 @@ impl Runner {
     }
 
     /// How many replicas are sent when its turn comes: one that is due, or all those of a new unit.
-    pub(crate) fn replicas(&self, lanes: &Lanes) -> u32 {
-        if self.next_due(lanes).is_some() { 1 } else { self.job.spec.quorum.into() }
+    pub(crate) fn replicas(&self) -> u32 {
+        if self.due.is_empty() { self.job.spec.quorum.into() } else { 1 }
     }
 
-    /// The first replica that is due and can be placed. One that waits for a further host holds up no others.
-    fn next_due(&self, lanes: &Lanes) -> Option<usize> {
-        self.due.iter().position(|due| assigned(due, lanes).is_some() || lanes.has_room(1, &avoided(due, lanes)))
+    /// Passes over what is due and cannot be placed, as it waits for a further host: it holds up no others. Within a round room only
+    /// shrinks, so it is not looked at again.
+    pub(crate) fn pass_over(&mut self, lanes: &Lanes) {
+        while self.due.front().is_some_and(|due| !is_placeable(due, lanes)) {
+            self.due.pop_front();
+            self.passed_over += 1;
+        }
     }
 
     /// The items of the next unit; `None` if all are cut, or if the budget suffices for none.
@@ -118,6 +125,10 @@ impl Runner {
 /// has. Nobody may serve that lane any more; then it is placed anew.
 fn assigned(due: &DueReplica, lanes: &Lanes) -> Option<u16> {
     due.lane.filter(|lane| lanes.is_live(*lane))
+}
+
+fn is_placeable(due: &DueReplica, lanes: &Lanes) -> bool {
+    assigned(due, lanes).is_some() || lanes.has_room(1, &avoided(due, lanes))
 }
 
 /// The lanes that a replica is not placed on.
@@ -157,7 +168,7 @@ impl Lot {
         runner: &mut Runner,
         lanes: &mut Lanes,
     ) -> Result<(), DispatchError> {
-        match runner.next_due(lanes).and_then(|place| runner.due.remove(place)) {
+        match runner.due.pop_front() {
             Some(due) => self.again(producer, runner, due, lanes).await,
             None => self.cut(producer, runner, lanes).await,
         }

@@ -18,6 +18,7 @@ use crate::metrics::{ACCEPTED, FAILED, REFUSED};
 use crate::requests::{Effect, Request};
 use crate::room::{Held, Room, is_fetch};
 use crate::standing::Slow;
+use crate::trouble::is_away;
 use crate::{Producer, apps};
 
 /// How often a blob that is not here is looked for.
@@ -88,15 +89,18 @@ pub(crate) async fn perform<'a>(
     let timer = (begun.request.about().0 == JobSpec::KIND).then(|| metrics.submission_seconds.start_timer());
     let done = until_answered(producer, asked, begun, source, stopping).await;
     let Some(timer) = timer else { return done };
-    let result = match &done {
-        Ok(_) => Some(ACCEPTED),
-        Err(End::Refused(problem)) if problem.status >= 500 => Some(FAILED),
-        Err(End::Refused(_)) => Some(REFUSED),
-        // That the store failed was counted when it did.
-        Err(End::Damaged(_) | End::Stopping) => None,
+    let (result, is_answered) = match &done {
+        Ok(_) => (Some(ACCEPTED), true),
+        Err(End::Refused(problem)) if problem.status >= 500 => (Some(FAILED), true),
+        Err(End::Refused(_)) => (Some(REFUSED), true),
+        Err(End::Damaged(_)) => (Some(FAILED), false),
+        // That the store was away was counted when it was.
+        Err(End::Stopping) => (None, false),
     };
     if let Some(result) = result {
         metrics.submissions.with_label_values(&[result]).inc();
+    }
+    if is_answered {
         timer.observe_duration();
     } else {
         timer.stop_and_discard();
@@ -198,7 +202,7 @@ async fn attempt(producer: &Producer, asked: &Asked, request: &Request, stopping
             Err(Refusal::Absent { digest, problem }) => Ok(Ok(Done::Absent(digest, problem))),
             Err(Refusal::Unpublished { app }) => Ok(Ok(Done::Unpublished(app))),
             Err(Refusal::Store(error)) => {
-                if !failed.swap(true, Ordering::Relaxed) && kind == JobSpec::KIND {
+                if is_away(&error) && !failed.swap(true, Ordering::Relaxed) && kind == JobSpec::KIND {
                     producer.metrics.submissions.with_label_values(&[FAILED]).inc();
                 }
                 Err(error)

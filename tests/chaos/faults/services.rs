@@ -1,5 +1,6 @@
 //! Faults of our own processes: killed, paused, told to stop.
 
+use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -51,10 +52,14 @@ pub(super) fn rolling_restart(world: &mut World) {
 /// Until another one has taken its jobs: it wakes up, and finds that they are not its own any more.
 pub(super) fn pause_producer(world: &mut World) {
     let place = world.busy("producer");
-    let owners = |world: &World| world.sql("select string_agg(job || owner, ',' order by job) from leases").expect("leases");
+    let owners = |world: &World| -> BTreeMap<String, String> {
+        let leases = world.sql("select job, owner from leases").expect("leases");
+        leases.lines().filter_map(|line| line.split_once('|')).map(|(job, owner)| (job.to_owned(), owner.to_owned())).collect()
+    };
     let before = owners(world);
     world.members[place].running.signal("-STOP");
-    world.until_or_over("another owner of its jobs", |world| owners(world) != before);
+    let has_other = |(job, owner): (&String, &String)| before.get(job).is_some_and(|before| before != owner);
+    world.until_or_over("another owner of its jobs", |world| owners(world).iter().any(has_other));
     world.members[place].running.signal("-CONT");
 }
 

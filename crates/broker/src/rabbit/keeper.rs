@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::control::Control;
-use crate::topology::Topology;
+use crate::topology::{Topology, TopologyError};
 
 /// Between two declarations, so that a topology that cannot be declared does not keep the broker busy.
 const REST: Duration = Duration::from_secs(1);
@@ -65,6 +65,7 @@ async fn keep(missing: Arc<Notify>, control: Arc<Control>, topology: Topology) {
         match control.ensure(&topology, true).await {
             Ok(()) if is_missing => info!("exchanges, queues or bindings were missing; all of them are declared again"),
             Ok(()) => debug!("all exchanges, queues and bindings are there"),
+            Err(TopologyError::Broker(error)) => debug!("the broker is away, and nothing is declared: {error}"),
             Err(problem) => error!("exchanges, queues or bindings may be missing and cannot be declared: {problem}"),
         }
         sleep(REST).await;

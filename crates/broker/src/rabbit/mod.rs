@@ -163,9 +163,9 @@ fn lost(operation: &'static str, object: &str, error: &lapin::Error) -> BrokerEr
 impl Broker for RabbitBroker {
     async fn publish(&self, messages: Vec<Outgoing>, patience: Duration) -> Result<Vec<Confirm>, BrokerError> {
         check(&messages)?;
-        let is_bound = messages.iter().any(|message| BOUND.contains(&message.exchange.as_str()));
+        let bound: Vec<bool> = messages.iter().map(|message| BOUND.contains(&message.exchange.as_str())).collect();
         let confirms = self.publisher.publish(messages, patience).await?;
-        if is_bound && confirms.contains(&Confirm::Unroutable) {
+        if bound.iter().zip(&confirms).any(|(is_bound, confirm)| *is_bound && *confirm == Confirm::Unroutable) {
             self.keeper.missing();
         }
         Ok(confirms)

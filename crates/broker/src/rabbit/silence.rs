@@ -1,5 +1,6 @@
 //! A broker that says nothing. lapin waits for its first word for ever, with a socket and a thread, also of an attempt that is
-//! given up: so after one without an answer it is asked first whether it says anything.
+//! given up: so after one without an answer it is asked first whether it says anything. (Of a broker behind something that ends TLS
+//! this tells nothing: that answers by itself.)
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -109,7 +109,7 @@ pub struct DueReplica {
     pub taken: Vec<u16>,
     /// Those of them that have no answer yet: where no other lane is served, it goes to one of the rest.
     pub computing: Vec<u16>,
-    /// If the answers so far differ, the lanes that each of them came from, those included that a later one of its host replaced.
+    /// If the answers that count so far differ, the lanes that these came from, and those that a later one of the same host replaced.
     pub disputed: Vec<u16>,
 }
 
@@ -119,13 +119,13 @@ impl DueReplica {
     pub fn beside(self, replicas: &[&ReplicaFacts]) -> Self {
         let others = || replicas.iter().filter(|other| other.replica != self.key.replica);
         let lanes = |states: &[ReplicaState]| others().filter(|o| states.contains(&o.state)).filter_map(|o| o.lane).collect();
-        let answers = || others().filter_map(|other| Some((other.vote.as_ref()?, other.lane)));
-        let first = answers().next().map(|(vote, _)| vote);
-        let differ = answers().any(|(vote, _)| Some(vote) != first);
+        let answers = || others().filter(|other| other.vote.is_some());
+        let counted = || answers().filter(|other| other.state == ReplicaState::Computed);
+        let differ = counted().any(|other| Some(&other.vote) != counted().next().map(|first| &first.vote));
         Self {
             taken: lanes(&[ReplicaState::Due, ReplicaState::Sent, ReplicaState::Computed]),
             computing: lanes(&[ReplicaState::Due, ReplicaState::Sent]),
-            disputed: answers().filter(|_| differ).filter_map(|(_, lane)| lane).collect(),
+            disputed: answers().filter(|_| differ).filter_map(|other| other.lane).collect(),
             ..self
         }
     }

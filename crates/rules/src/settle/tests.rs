@@ -84,6 +84,9 @@ fn a_first_result_counts_though_its_replica_was_given_back_or_failed() {
         assert_eq!((late.end, late.ends), (Some(End::Valid), vec![(0, ReplicaState::Computed, None)]));
         let second = judged(&mut unit, &policy, 1, 1, answer(b"a"));
         assert!(second.ends.is_empty() && second.wasted, "{second:?}");
+        // As the store closes it at the unit's end.
+        unit.replicas[1].state = ReplicaState::Interrupted;
+        assert_eq!(judged(&mut unit, &policy, 1, 1, answer(b"a")), Judgement::default(), "wasted once, not with every delivery");
     }
 }
 
