@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 use broker::{RabbitBroker, RabbitSettings};
@@ -19,6 +20,8 @@ use crate::world::{Member, World};
 const PATHS: u32 = 8192;
 /// How often a job is handed in where the grid could not take it: each time the command has waited for it.
 const SUBMISSIONS: usize = 4;
+/// Between looks at jobs that go on: each look is a process of its own, and takes from those that compute.
+const NO_HURRY: Duration = Duration::from_millis(200);
 /// A customer's queue that gives nothing for so long is empty.
 const EMPTY: Duration = Duration::from_millis(500);
 
@@ -118,6 +121,7 @@ impl Load {
         let mut settled = 0;
         loop {
             let over = wait_for(|| {
+                sleep(NO_HURRY);
                 let further = self.settled(world).filter(|now| *now > settled).map(|now| (now, false));
                 further.or_else(|| self.is_over(world).then_some((settled, true)))
             });
