@@ -31,7 +31,7 @@ use crate::pool;
 use crate::trouble::{DispatchError, Troubled, is_away};
 use rest::Rest;
 
-/// Jobs claimed at once; the oldest first, so that the rest follows.
+/// Jobs claimed at once, of each customer the most urgent and then the oldest: the rest follows as these end, or can be cut no further.
 const MAX_JOBS: u32 = 256;
 /// What the broker does not take for this long stays due and is sent again.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);

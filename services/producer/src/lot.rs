@@ -23,7 +23,7 @@ use crate::trouble::DispatchError;
 const MAX_LOT_BYTES: usize = 32 << 20;
 /// And at this number of messages: one window of confirms.
 const MAX_LOT_MESSAGES: usize = 2_000;
-/// Of a job of which so many replicas wait for further hosts no more units are cut.
+/// Of a job of which so many due replicas cannot be placed no more units are cut.
 pub(crate) const MAX_WAITING: u32 = 64;
 
 /// A claimed job in a round of dispatch.
