@@ -9,7 +9,7 @@ use ports::clock::SystemClock;
 use ports::store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::budget::FuelSums;
 use crate::fault::Fault;
@@ -221,8 +221,10 @@ fn begin_timeout(pool: &sqlx::PgPool) -> Duration {
 
 /// Whether a connection that was used, and perhaps left in the middle of a statement, is soon at rest, and in no transaction.
 async fn comes_to_rest(connection: &mut PgConnection) -> bool {
-    let is_alone = sqlx::query_scalar("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
-    matches!(tokio::time::timeout(REST_TIMEOUT, is_alone).await, Ok(Ok(true)))
+    // In the extended protocol the two are apart by the time from bind to execute, also where the statement is alone.
+    let is_alone = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
+    let answer = tokio::time::timeout(REST_TIMEOUT, is_alone).await;
+    answer.is_ok_and(|row| row.and_then(|row| row.try_get(0)).unwrap_or(false))
 }
 
 /// An error at the first connection names the place, never the password.

@@ -1,5 +1,6 @@
 //! Connections to a server that does not answer: nobody waits for ever, and their places are free again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,4 +37,23 @@ async fn connections_that_are_left_in_the_middle_of_a_statement_keep_no_places()
     }
     // The server works on at both statements, and they have both places.
     store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_is_used_again() {
+    let url = postgres_url().await;
+    drop(postgres(&url).await);
+    let options = StoreOptions { max_connections: 1, patience: PATIENCE, ..StoreOptions::default() };
+    let store = Arc::new(SqlStore::connect(&url, options).await.unwrap());
+    let world = World::new(store.clone());
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut used = BTreeSet::new();
+    for each in ["a", "b", "c"] {
+        store.reply_all(vec![world.message(each)]).await.unwrap();
+        store.ping().await.unwrap();
+        let connections = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'";
+        used.extend(sqlx::query_scalar::<_, i32>(connections).fetch_all(&mut other).await.unwrap());
+    }
+    assert_eq!(used.len(), 1, "{used:?}");
 }
