@@ -88,12 +88,15 @@ pub(super) fn wipe(world: &mut World) {
 
 /// Outcomes find their queues full, until an operator lifts the limit.
 pub(super) fn full_queues(world: &mut World) {
+    // Whoever computes meanwhile may be done with everything that was sent before the limit holds.
+    world.signal("worker", "-STOP");
     let policy = r#"{"pattern": "^offpeak[.]outcomes", "definition": {"max-length-bytes": 1, "overflow": "reject-publish"}, "apply-to": "queues", "priority": 10}"#;
     world.broker().address().set_policy(&world.vhost, "full", policy);
     world.until_said("[Refused]", |world| {
         world.signal("aggregator", "-STOP");
         // What was delivered to them does not count for the limit; without connections nothing is.
         world.broker().rabbitmqctl(&["close_all_connections", "--global", "full queues"]);
+        world.signal("worker", "-CONT");
     });
     world.manage("DELETE", "policies", "/full", "").expect("no policy");
     world.signal("aggregator", "-CONT");

@@ -32,7 +32,7 @@ const SHORT: u32 = 50;
 /// Items of a job that goes on being computed during the fault.
 const LONG: u32 = 120;
 
-/// Items of a job that goes on during a fault that takes several calls of `rabbitmqctl`.
+/// Items of a job that goes on during a fault that takes several calls of `rabbitmqctl`, or as long.
 const LONGEST: u32 = 300;
 
 const fn fault(name: &'static str, items: u32, strike: fn(&mut World)) -> Fault {
@@ -62,7 +62,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("every queue purged", SHORT, broker::purge),
     fault("the vhost deleted and made anew", SHORT, broker::wipe),
     fault("full queues refuse messages", SHORT, broker::full_queues),
-    fault("messages duplicated and in another order", LONG, messages::duplicate_and_shuffle),
+    fault("messages duplicated and in another order", LONGEST, messages::duplicate_and_shuffle),
     fault("kill -9 of PostgreSQL", SHORT, database::kill),
     fault("PostgreSQL away for 15 s", LONG, database::away),
     fault("all database connections cut", SHORT, database::cut_connections),
@@ -72,6 +72,6 @@ pub(crate) const FAULTS: &[Fault] = &[
 
 /// The faults of a grid on a cluster of three nodes, behind one address.
 pub(crate) const CLUSTER_FAULTS: &[Fault] = &[
-    fault("kill -9 of one node of three, which leads", SHORT, cluster::kill_the_leader),
-    fault("kill -9 of two nodes of three, of which one comes back", SHORT, cluster::kill_two_nodes),
+    fault("kill -9 of one node of three, which leads", LONG, cluster::kill_the_leader),
+    fault("kill -9 of two nodes of three, of which one comes back", LONG, cluster::kill_two_nodes),
 ];

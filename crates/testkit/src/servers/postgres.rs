@@ -67,7 +67,9 @@ impl PostgresAddress {
 pub fn psql(url: &str, statement: &str) -> Result<String, String> {
     let arguments =
         ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement];
-    let printed = output("psql (is it installed? `make setup`)", Command::new("psql").args(arguments))?;
+    // Debian's command of that name is a script, which takes several times as long as the program.
+    let program = newest_programs("psql").map_or_else(|| "psql".into(), |programs| programs.join("psql"));
+    let printed = output("psql (is it installed? `make setup`)", Command::new(program).args(arguments))?;
     Ok(printed.trim().to_owned())
 }
 
@@ -107,7 +109,7 @@ impl Postgres {
 
     fn try_start(durability: Durability) -> Result<Self, String> {
         let missing = "it is not installed: run `make setup`, or name a running one in OFFPEAK_TEST_DATABASE_URL";
-        let programs = newest_programs().ok_or(missing)?;
+        let programs = newest_programs("postgres").ok_or(missing)?;
         let folder = scratch("postgres")?;
         let account = Account::of(&folder)?;
         account.give(&folder)?;
@@ -266,13 +268,12 @@ impl Account {
     }
 }
 
-/// The programs of the newest version installed.
-fn newest_programs() -> Option<PathBuf> {
+/// The programs of the newest version installed that has this one.
+fn newest_programs(with: &str) -> Option<PathBuf> {
     let folders = VERSIONS.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
     let versions = folders.filter_map(|folder| {
         let version: u32 = folder.file_name().to_str()?.parse().ok()?;
         Some((version, folder.path().join("bin")))
     });
-    let servers = versions.filter(|(_, programs)| programs.join("postgres").exists());
-    servers.max().map(|(_, programs)| programs)
+    versions.filter(|(_, programs)| programs.join(with).exists()).max().map(|(_, programs)| programs)
 }
