@@ -6,15 +6,15 @@
 mod rest;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ports::broker::Confirm;
 use ports::store::{ClaimedJob, StoreError};
 use protocol::query::LaneDepth;
-use protocol::{CustomerName, Micros, PoolName, ReplicaKey, address};
+use protocol::{CustomerName, JobId, Micros, PoolName, ReplicaKey, address};
 use rules::fair::{Contender, FairShare};
 use rules::invariants::{self, Invariant};
 use rules::lanes::{self, Lanes, Stock};
@@ -70,11 +70,13 @@ pub(crate) async fn run(producer: Producer, wake: Arc<Notify>, stopping: Cancell
 /// What each customer may still send.
 type Left = BTreeMap<CustomerName, u32>;
 
-/// What is remembered of a pool from round to round: turns while there is work for it, what its lanes use, and whether it rests.
+/// What is remembered of a pool from round to round: turns while there is work for it, what its lanes use, jobs of which something
+/// due waits for a further host, so that one looks beyond it, and whether the pool rests.
 #[derive(Default)]
 struct Memory {
     fair: FairShare,
     stocks: BTreeMap<u16, Stock>,
+    waiting: BTreeSet<JobId>,
     rest: Rest,
 }
 
@@ -165,10 +167,17 @@ impl Dispatcher {
         if room == 0 {
             return Ok(false);
         }
+        let mut waiting = BTreeSet::new();
         for runner in runners.iter_mut().filter(|runner| runner.job.due > 0) {
-            let due = self.producer.store.due_replicas(runner.job.id, now, room.saturating_add(MAX_WAITING)).await;
+            let ahead = if memory.waiting.contains(&runner.job.id) { MAX_WAITING } else { 0 };
+            let due = self.producer.store.due_replicas(runner.job.id, now, room.saturating_add(ahead)).await;
             match due.map_err(DispatchError::from) {
-                Ok(due) => runner.due = due.into(),
+                Ok(due) => {
+                    runner.due = due.into();
+                    if runner.pass_over(&lanes) {
+                        waiting.insert(runner.job.id);
+                    }
+                }
                 Err(error) if error.is_of_one_job() => {
                     runner.in_trouble = true;
                     self.troubled.note(runner.job.id, &error);
@@ -176,6 +185,7 @@ impl Dispatcher {
                 Err(error) => return Err(error),
             }
         }
+        memory.waiting = waiting;
         let mut lot = Lot::new(pool.clone(), now, self.producer.settings.max_unit_ms);
         while !lot.is_full() {
             for runner in &mut runners {

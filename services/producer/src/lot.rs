@@ -83,12 +83,13 @@ impl Runner {
     }
 
     /// Passes over what is due and cannot be placed, as it waits for a further host: it holds up no others. Within a round room only
-    /// shrinks, so it is not looked at again.
-    pub(crate) fn pass_over(&mut self, lanes: &Lanes) {
+    /// shrinks, so it is not looked at again. Whether there was any so far.
+    pub(crate) fn pass_over(&mut self, lanes: &Lanes) -> bool {
         while self.due.front().is_some_and(|due| !is_placeable(due, lanes)) {
             self.due.pop_front();
             self.passed_over += 1;
         }
+        self.passed_over > 0
     }
 
     /// The items of the next unit; `None` if all are cut, or if the budget suffices for none.
